@@ -1,0 +1,1 @@
+"""What there is: items, outfits, users, positives, pictures."""

@@ -1,0 +1,79 @@
+"""The catalog as dense arrays: strings at the border, int32 inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = -1
+"""Fills the unused places of a row of `outfit_items`."""
+
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Float32Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Items, outfits, users and positives of a shop.
+
+    An index into `item_ids`, `outfit_ids` or `user_ids` is the entity everywhere else.
+    Each of the three is sorted, so that the same data give the same indices.
+    """
+
+    categories: tuple[str, ...]
+    """Category names, sorted."""
+    item_ids: tuple[str, ...]
+    item_category: Int32Array
+    """(n_items,) index into `categories`."""
+    item_image: tuple[str, ...]
+    """(n_items,) sha256 (hex) of each item's picture file; "" where the item is in quarantine."""
+    item_available: BoolArray
+    """(n_items,)"""
+    outfit_ids: tuple[str, ...]
+    outfit_items: Int32Array
+    """(n_outfits, max_items), items first, then PADDING."""
+    outfit_available: BoolArray
+    """(n_outfits,)"""
+    user_ids: tuple[str, ...]
+    positives: Int32Array
+    """(n_positives, 2): user, outfit; unique, in lexicographic order."""
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_outfits(self) -> int:
+        return len(self.outfit_ids)
+
+    @property
+    def n_users(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def max_items(self) -> int:
+        return int(self.outfit_items.shape[1])
+
+    @cached_property
+    def item_usable(self) -> BoolArray:
+        """(n_items,) True where the item has a picture, that is, is not in quarantine."""
+        return np.fromiter((image != "" for image in self.item_image), np.bool_, self.n_items)
+
+    @cached_property
+    def outfit_usable(self) -> BoolArray:
+        """(n_outfits,) True where every item of the outfit has a picture."""
+        return self._all_items(self.item_usable)
+
+    @cached_property
+    def outfit_recommendable(self) -> BoolArray:
+        """(n_outfits,) available, and every item available and not in quarantine."""
+        return self.outfit_available & self._all_items(self.item_usable & self.item_available)
+
+    def _all_items(self, flag: BoolArray) -> BoolArray:
+        real = self.outfit_items != PADDING
+        return np.asarray((flag[self.outfit_items] | ~real).all(axis=1) & real.any(axis=1))

@@ -1,0 +1,62 @@
+"""The exception tree. Every error that a person meets is one of these.
+
+RecjobError                     exit 1  a fault of ours
+├── UserError                   exit 2  the user's mistake
+│   ├── SettingsError                   an unknown key, a value out of range
+│   ├── DataError                       a folder, file, row or picture that cannot be used
+│   └── NotFoundError                   a user, model or run that does not exist
+├── LockedError                 exit 3  another job holds the lock
+├── RefusedError                exit 4  a gate or a limit said no
+├── TemporaryError              exit 5  database away, disk full: worth a retry
+└── StaleError                  exit 6  the published run is too old
+
+A message is one line: what is wrong, where, and what to do about it.
+"""
+
+
+class RecjobError(Exception):
+    """Root of the tree; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UserError(RecjobError):
+    """The user's mistake: input, settings or a name that does not exist."""
+
+    exit_code = 2
+
+
+class SettingsError(UserError):
+    """A settings file or environment variable that cannot be used."""
+
+
+class DataError(UserError):
+    """A folder, file, row or picture that cannot be used."""
+
+
+class NotFoundError(UserError):
+    """Something that was asked for by name and does not exist."""
+
+
+class LockedError(RecjobError):
+    """Another job holds the lock."""
+
+    exit_code = 3
+
+
+class RefusedError(RecjobError):
+    """A gate or a limit refused a result."""
+
+    exit_code = 4
+
+
+class TemporaryError(RecjobError):
+    """The world is in the way (database away, disk full); a retry may succeed."""
+
+    exit_code = 5
+
+
+class StaleError(RecjobError):
+    """The published run is older than allowed."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""The paper's mathematics: torch and torchvision only, no files, no database."""

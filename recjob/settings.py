@@ -1,0 +1,322 @@
+"""Every knob, one frozen model per stage.
+
+Sources, the later wins: defaults, the TOML file, environment variables. A variable is `RECJOB_`,
+the section, two underscores and the key: `RECJOB_TEACHER__EPOCHS=3`. `RECJOB_HOME` names the
+folder that holds everything; `RECJOB_DATABASE_URL` a Postgres server instead of the embedded one.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from recjob.errors import SettingsError
+
+ModelSize = Literal["xs", "s", "m", "large"]
+Augmentation = Literal["identity", "erase", "replace"]
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CatalogSettings(Section):
+    """What an import accepts."""
+
+    categories: tuple[str, ...] = ()
+    """Allowed categories; empty: any category is welcome."""
+    max_items_per_outfit: int = Field(16, ge=1)
+    """An outfit with more items is refused as a mistake in the data."""
+
+
+class ImageSettings(Section):
+    """How pictures are decoded and kept."""
+
+    size: int = Field(224, ge=32, le=1024)
+    """Side in pixels of the white square that a picture is padded to (Sec. 4.1.4: AlexNet's 224)."""
+    max_pixels: int = Field(64_000_000, ge=1)
+    """A picture with more pixels is refused before it is decoded (decompression bombs)."""
+    max_bytes: int = Field(64 * 2**20, ge=1)
+    """A larger picture file is refused."""
+    workers: int = Field(0, ge=0)
+    """Decoding threads; 0: one per core."""
+
+
+class SplitSettings(Section):
+    """Which positives train, validate and test (Sec. 4.1.1: 9:2:2, validation halved)."""
+
+    key: str = "recjob"
+    """Key of the hash that assigns a positive to its part."""
+    train: int = Field(9, ge=1)
+    validation: int = Field(2, ge=0)
+    test: int = Field(2, ge=0)
+
+
+class TrainingSettings(Section):
+    """What every recipe has."""
+
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(32, ge=2)
+    """Positives per step (Sec. 4.1.4: 32)."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW with a one-cycle rate, or the paper's SGD with momentum and a plateau schedule."""
+    learning_rate: float = Field(5e-4, gt=0)
+    user_rate_factor: float = Field(5.0, gt=0)
+    """The user vectors learn at this multiple of the rate."""
+    weight_decay: float = Field(1e-2, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup: float = Field(0.1, gt=0, lt=1)
+    """Share of the steps in which the one-cycle rate rises."""
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    plateau_patience: int = Field(10, ge=1)
+    clip_norm: float = Field(1.0, gt=0)
+    temperature: float = Field(0.1, gt=0)
+    """tau_FND of Eq. 10 and 13."""
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """In the fully connected layers of the trunk (AlexNet's)."""
+    weights: str = "imagenet"
+    """Start of the trunk: "imagenet", "autoencoder", "none", or a file (.safetensors, .pth)."""
+    flip: bool = True
+    """Random horizontal flips."""
+    crop: float = Field(0.0, ge=0, lt=0.5)
+    """Random shifts of the pictures by up to this share of their side."""
+    patience: int = Field(20, ge=1)
+    """Stop after so many epochs without a better validation AUC."""
+    negatives_per_positive: int = Field(1, ge=1)
+    """Random outfits drawn per positive; the batch shares them all (Eq. 10)."""
+    hard_share: float = Field(0.0, ge=0, le=1)
+    """Share of the negatives that are positives of other users (Sec. 4.4 uses a half)."""
+
+
+class TeacherSettings(TrainingSettings):
+    """The large model, trained with the N-pair loss (Eq. 10)."""
+
+    size: ModelSize = "large"
+
+
+class StudentSettings(TrainingSettings):
+    """The compact model, trained with FND-CL (Eq. 19)."""
+
+    size: ModelSize = "xs"
+    loss: Literal["fnd", "n-pair", "bpr"] = "fnd"
+    alpha: float = Field(1.25, gt=0)
+    """Eq. 12 in the units of the teacher's scores; used where `alpha_relative` is 0."""
+    alpha_relative: float = Field(1.0, ge=0)
+    """Eq. 12 in units of the teacher's mean gap between positives and random outfits."""
+    contrastive_weight: float = Field(0.2, ge=0)
+    """lambda of Eq. 19; 0 leaves the contrastive loss out."""
+    contrastive_temperature: float = Field(0.1, gt=0)
+    """tau_CL of Eq. 17."""
+    augmentations: tuple[Augmentation, Augmentation] = ("erase", "replace")
+    replace_neighbours: int = Field(10, ge=1)
+    """Replace draws from so many visually nearest items of the same category."""
+
+
+class AutoencoderSettings(Section):
+    """The convolutional autoencoder behind *replace* (Sec. 3.3.2)."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    image_size: int = Field(64, ge=32)
+    """Side in pixels that it sees."""
+    latent_dim: int = Field(128, ge=2)
+    warmup: float = Field(0.1, gt=0, lt=1)
+    neighbours: int = Field(32, ge=1)
+    """Nearest items of the same category kept per item."""
+
+
+class UserSettings(Section):
+    """Who gets a vector of their own."""
+
+    min_training_positives: int = Field(5, ge=1)
+    """Users with fewer get none and are served as cold starters."""
+
+
+class CompileSettings(Section):
+    """Export and engines."""
+
+    opset: int = Field(18, ge=18)
+    max_batch: int = Field(512, ge=1)
+    """Largest batch of the TensorRT optimisation profile."""
+    optimal_batch: int = Field(128, ge=1)
+    max_items: int = Field(16, ge=1)
+    """Most items per outfit that an engine takes."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    targets: tuple[str, ...] = ("sm89",)
+    """Compute capabilities to build for where no GPU is present (tensorrt_rtx)."""
+    tolerance: float = Field(1e-3, gt=0)
+    """Largest difference of a cosine between torch and ONNX Runtime."""
+
+
+class EmbedSettings(Section):
+    """From pixels to vectors."""
+
+    batch_size: int = Field(256, ge=1)
+    engine: Literal["auto", "tensorrt", "torch"] = "auto"
+
+
+class ColdStartSettings(Section):
+    """Sec. 3.5."""
+
+    strategy: Literal["w-avg", "avg"] = "w-avg"
+    threshold: float = 0.0
+    """delta of Eq. 21."""
+    temperature: float = Field(0.2, gt=0)
+    """tau_w-avg of Eq. 23."""
+
+
+class NightlySettings(Section):
+    """The nightly run."""
+
+    k: int = Field(20, ge=1)
+    """Length of every list."""
+    exclude_seen: bool = True
+    """A user's own positives are not recommended."""
+    stranger_relevance: float = Field(0.7, ge=0, le=1)
+    """Strangers' popular list by MMR: 1 is pure popularity, 0 pure variety."""
+    stranger_pool: int = Field(500, ge=1)
+    """The most popular outfits that the strangers' list is chosen from."""
+    keep_runs: int = Field(7, ge=2)
+    """Published runs kept for rollback."""
+
+
+class EvaluationSettings(Section):
+    """The evaluation protocol (Sec. 4.1)."""
+
+    negatives_per_positive: int = Field(10, ge=1)
+    cold_start_outfits: tuple[int, ...] = (1, 5)
+    cold_start_draws: int = Field(10, ge=1)
+    max_validation_positives: int = Field(0, ge=0)
+    """Positives used when validating during training; 0: all."""
+
+
+class DemoSettings(Section):
+    """The drawn catalog."""
+
+    items: int = Field(800, ge=60)
+    users: int = Field(120, ge=4)
+    cold_starters: int = Field(12, ge=0)
+    strangers: int = Field(4, ge=0)
+    outfits_per_user: int = Field(60, ge=8)
+    image_size: int = Field(96, ge=64)
+    two_tops: float = Field(0.3, ge=0, le=1)
+    """Share of the outfits with two tops."""
+
+
+class ReportSettings(Section):
+    """The page people look at."""
+
+    users_per_kind: int = Field(4, ge=1)
+    outfits_per_user: int = Field(6, ge=1)
+
+
+class ComputeSettings(Section):
+    """Where and in what precision the models run."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on GPUs and on CPUs that multiply it in hardware, else fp32."""
+    threads: int = Field(0, ge=0)
+    """CPU threads; 0: torch's choice."""
+
+
+class Settings(Section):
+    """Everything."""
+
+    home: Path = Path("var")
+    database_url: SecretStr | None = None
+    """A Postgres server; None: the embedded one under `home`."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    compute: ComputeSettings = ComputeSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    images: ImageSettings = ImageSettings()
+    split: SplitSettings = SplitSettings()
+    users: UserSettings = UserSettings()
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentSettings = StudentSettings()
+    compile: CompileSettings = CompileSettings()
+    embed: EmbedSettings = EmbedSettings()
+    cold_start: ColdStartSettings = ColdStartSettings()
+    nightly: NightlySettings = NightlySettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    report: ReportSettings = ReportSettings()
+    demo: DemoSettings = DemoSettings()
+
+
+ENVIRONMENT_PREFIX = "RECJOB_"
+DEFAULT_FILE = Path("recjob.toml")
+
+
+def load_settings(file: Path | None = None, environment: dict[str, str] | None = None) -> Settings:
+    """Settings from `file` (default: recjob.toml where it exists) and the environment.
+
+    Raises SettingsError with the file or variable and the key that is wrong.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    values: dict[str, Any] = {}
+    source = "settings"
+    if file is None and DEFAULT_FILE.is_file():
+        file = DEFAULT_FILE
+    if file is not None:
+        source = str(file)
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SettingsError(f"{file}: no such settings file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file}: cannot be read ({error})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{file}: not valid TOML: {error}") from None
+        if "database_url" in values:
+            raise SettingsError(
+                f"{file}: database_url holds a secret; set RECJOB_DATABASE_URL in the environment"
+            )
+    names: dict[tuple[str, ...], str] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        if path[0] not in Settings.model_fields:
+            raise SettingsError(f"environment: {name} is no setting; see docs/settings.md")
+        names[path] = name
+        _put(values, path, text, name)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_first_line(error, source, names)) from None
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], text: str, name: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"environment: {name} names a section that is a value")
+    values[path[-1]] = text.split(",") if _is_list(path) and text else text
+
+
+def _is_list(path: tuple[str, ...]) -> bool:
+    model: type[BaseModel] = Settings
+    for part in path[:-1]:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return False
+        model = field.annotation
+    field = model.model_fields.get(path[-1])
+    return field is not None and str(field.annotation).startswith("tuple")
+
+
+def _first_line(error: ValidationError, source: str, names: dict[tuple[str, ...], str]) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = tuple(str(part) for part in first["loc"])
+    where = f"environment: {names[path]}" if path in names else f"{source}: {'.'.join(path)}"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key; see docs/settings.md for every key"
+    return f"{where}: {first['msg']}"

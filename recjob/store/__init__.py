@@ -1,0 +1,1 @@
+"""Postgres and the artifact folder. No torch."""

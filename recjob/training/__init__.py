@@ -1,0 +1,1 @@
+"""Recipes that make models from a catalog and its pixels."""
