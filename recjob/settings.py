@@ -39,7 +39,7 @@ class ImageSettings(Section):
     """How pictures are decoded and kept."""
 
     size: int = Field(224, ge=32, le=1024)
-    """Side in pixels of the white square that a picture is padded to (Sec. 4.1.4: AlexNet's 224)."""
+    """Side in pixels of the white square that a picture is padded to (224: AlexNet's)."""
     max_pixels: int = Field(64_000_000, ge=1)
     """A picture with more pixels is refused before it is decoded (decompression bombs)."""
     max_bytes: int = Field(64 * 2**20, ge=1)

@@ -45,18 +45,22 @@ class Catalog:
 
     @property
     def n_items(self) -> int:
+        """Number of items."""
         return len(self.item_ids)
 
     @property
     def n_outfits(self) -> int:
+        """Number of outfits."""
         return len(self.outfit_ids)
 
     @property
     def n_users(self) -> int:
+        """Number of users."""
         return len(self.user_ids)
 
     @property
     def max_items(self) -> int:
+        """Width of `outfit_items`."""
         return int(self.outfit_items.shape[1])
 
     @cached_property
