@@ -1,0 +1,213 @@
+"""Negatives: random outfits, other users' positives, and the fixed lists of the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recjob.catalog.catalog import PADDING, BoolArray, Catalog, Int32Array, Int64Array
+from recjob.catalog.hashing import UInt64Array, pair_hashes, set_hashes
+from recjob.catalog.split import Int8Array, Part, part_positives
+from recjob.errors import DataError
+
+# A round redraws what the last one left. In a catalog of any size a handful settles every row;
+# where most outfits are positives (a few items per category) no number would.
+_ROUNDS = 64
+
+
+class KnownPositives:
+    """Answers whether an outfit is a positive of a user in any part, by its set of items."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        users, outfits = catalog.positives.T
+        sets = set_hashes(catalog.outfit_items)
+        self._pairs = np.unique(pair_hashes(_keys(users), sets[outfits]))
+
+    def contains(self, users: Int32Array, items: Int32Array) -> BoolArray:
+        """(n,) whether row i of `items` (n, max_items) is a positive of `users[i]` (n,)."""
+        return _among(pair_hashes(_keys(users), set_hashes(items)), self._pairs)
+
+    def contains_all(self, users: Int32Array, items: Int32Array) -> BoolArray:
+        """(n, k) whether row j of `items` (k, max_items) is a positive of `users[i]` (n,)."""
+        return _among(pair_hashes(_keys(users)[:, None], set_hashes(items)), self._pairs)
+
+
+class RandomNegatives:
+    """Random outfits made of the items of a part's positives.
+
+    Per place an item of the same category, drawn uniformly over the unique items (so that how
+    often an item is liked stays a signal), and never an outfit that is a positive of the part.
+    """
+
+    def __init__(self, catalog: Catalog, outfits: Int32Array) -> None:
+        self._catalog = catalog
+        rows = catalog.outfit_items[np.unique(outfits)]
+        items = np.unique(rows)
+        items = items[items != PADDING]
+        items = items[catalog.item_usable[items]]
+        category = catalog.item_category[items]
+        # Items grouped by category: those of category c are pool[start[c] : start[c] + size[c]].
+        self._pool = items[np.argsort(category, kind="stable")]
+        self._size = np.bincount(category, minlength=len(catalog.categories)).astype(np.int64)
+        self._start = np.cumsum(self._size) - self._size
+        self._positives = np.unique(set_hashes(rows))
+
+    def draw(self, like: Int32Array, rng: np.random.Generator) -> Int32Array:
+        """(n, max_items) item indices, padded: one random outfit for each outfit of `like` (n,).
+
+        It has the categories of its outfit, place by place, and no item twice where the category
+        has enough items. Where nearly every possible outfit is a positive, one of them may remain
+        after a bounded number of draws.
+
+        Raises DataError when a category has no item to draw.
+        """
+        places = self._catalog.outfit_items[like]
+        return _redraw(
+            places.shape,
+            lambda rows: self._draw_once(places[rows], rng),
+            lambda rows, items: _among(set_hashes(items), self._positives),
+        )[0]
+
+    def _draw_once(self, places: Int32Array, rng: np.random.Generator) -> Int32Array:
+        category = np.where(places == PADDING, -1, self._catalog.item_category[places])
+        size = np.where(category < 0, 1, self._size[category])
+        if not size.all():
+            name = self._catalog.categories[int(category[size == 0][0])]
+            raise DataError(f"no item of category {name!r} with a picture to draw negatives from")
+        width = places.shape[1]
+        chosen = np.zeros(places.shape, dtype=np.int64)
+        for place in range(width):
+            # Floyd's sampling without repetition: the k-th of K draws from n is uniform over the
+            # first n - K + k; if that one is taken, the last of them is not and takes its place.
+            same = category == category[:, place : place + 1]
+            left = same[:, place + 1 :].sum(axis=1)
+            limit = size[:, place] - left
+            enough = size[:, place] >= same.sum(axis=1)
+            limit = np.where(enough, limit, size[:, place])
+            draw = rng.integers(0, limit)
+            taken = (same[:, :place] & (chosen[:, :place] == draw[:, None])).any(axis=1)
+            chosen[:, place] = np.where(taken & enough, limit - 1, draw)
+        start = np.where(category < 0, 0, self._start[category])
+        items = self._pool[start + chosen]
+        return np.where(category < 0, np.int32(PADDING), items).astype(np.int32)
+
+
+def hard_negatives(
+    catalog: Catalog,
+    positives: Int32Array,
+    users: Int32Array,
+    rng: np.random.Generator,
+    known: KnownPositives | None = None,
+) -> Int32Array:
+    """(m,) for each of `users` (m,) an outfit of `positives` (n, 2) that other users like.
+
+    Never a known positive of that user in any part, compared by item set; `known` saves building
+    the answer to that anew. Drawn as often as it is liked.
+
+    Raises DataError for a user who likes every one of the outfits.
+    """
+    known = known or KnownPositives(catalog)
+    usable = positives[catalog.outfit_usable[positives[:, 1]], 1]
+    if not usable.size:
+        raise DataError("there are no positives to take hard negatives from")
+    chosen, stuck = _redraw(
+        users.shape,
+        lambda rows: usable[rng.integers(0, usable.size, rows.size)],
+        lambda rows, outfits: known.contains(users[rows], catalog.outfit_items[outfits]),
+    )
+    for row in np.flatnonzero(stuck):  # users who like most of what there is: rare
+        liked = known.contains_all(users[row : row + 1], catalog.outfit_items[usable])[0]
+        if liked.all():
+            user = catalog.user_ids[users[row]]
+            raise DataError(
+                f"user {user!r} likes every outfit; hard negatives need one they do not"
+            )
+        chosen[row] = rng.choice(usable[~liked])
+    return chosen
+
+
+@dataclass(frozen=True)
+class EvaluationLists:
+    """Lists to rank: each a positive and negatives that stay the same for every method."""
+
+    user: Int32Array
+    """(n,)"""
+    items: Int32Array
+    """(n, 1 + n_negatives, max_items) item indices, padded; the positive is first."""
+    left_out: int
+    """Positives without a list: an item in quarantine, or no negatives to be had for them."""
+
+
+def evaluation_lists(
+    catalog: Catalog,
+    parts: Int8Array,
+    part: Part,
+    n_negatives: int,
+    seed: int,
+    users: Int32Array | None = None,
+    max_positives: int = 0,
+) -> EvaluationLists:
+    """One list per positive of `part` (Sec. 4.1.2), the same for the same `seed`.
+
+    Negatives are random outfits of the part's items, never a positive of that user in any part.
+    `users` keeps to their positives; `max_positives` > 0 takes a random choice of so many.
+    """
+    rng = np.random.default_rng([seed, int(part)])
+    usable = part_positives(catalog, parts, part)
+    wanted = usable if users is None else usable[np.isin(usable[:, 0], users)]
+    asked = catalog.positives[parts == part, 0]
+    left_out = (asked.size if users is None else int(np.isin(asked, users).sum())) - len(wanted)
+    if 0 < max_positives < len(wanted):
+        wanted = wanted[np.sort(rng.choice(len(wanted), max_positives, replace=False))]
+    known = KnownPositives(catalog)
+    random = RandomNegatives(catalog, usable[:, 1])
+    user = np.repeat(wanted[:, 0], n_negatives)
+    like = np.repeat(wanted[:, 1], n_negatives)
+    negatives, stuck = _redraw(
+        (like.size, catalog.max_items),
+        lambda rows: random.draw(like[rows], rng),
+        lambda rows, items: (
+            known.contains(user[rows], items) | _among(set_hashes(items), random._positives)
+        ),
+    )
+    items = np.concatenate(
+        [
+            catalog.outfit_items[wanted[:, 1]][:, None],
+            negatives.reshape(len(wanted), n_negatives, catalog.max_items),
+        ],
+        axis=1,
+    )
+    whole = ~stuck.reshape(len(wanted), n_negatives).any(axis=1)
+    return EvaluationLists(wanted[whole, 0], items[whole], left_out + int((~whole).sum()))
+
+
+def _redraw(
+    shape: tuple[int, ...],
+    draw: Callable[[Int64Array], Int32Array],
+    refused: Callable[[Int64Array, Int32Array], BoolArray],
+) -> tuple[Int32Array, BoolArray]:
+    """Draw every row, and those again that are refused; and which are refused to the end."""
+    drawn = np.empty(shape, dtype=np.int32)
+    rows = np.arange(shape[0])
+    for _ in range(_ROUNDS):
+        if not rows.size:
+            break
+        drawn[rows] = draw(rows)
+        rows = rows[refused(rows, drawn[rows])]
+    stuck = np.zeros(shape[0], dtype=np.bool_)
+    stuck[rows] = True
+    return drawn, stuck
+
+
+def _keys(users: Int32Array) -> UInt64Array:
+    return users.astype(np.int64).view(np.uint64)
+
+
+def _among(hashes: UInt64Array, ordered: UInt64Array) -> BoolArray:
+    """Whether each hash is among `ordered` (ascending): faster than np.isin, which sorts again."""
+    if not ordered.size:
+        return np.zeros(hashes.shape, dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ordered, hashes), ordered.size - 1)
+    return np.asarray(ordered[places] == hashes)
