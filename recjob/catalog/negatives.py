@@ -63,12 +63,25 @@ class RandomNegatives:
 
         Raises DataError when a category has no item to draw.
         """
+        return self.draw_unless(None, like, rng)[0]
+
+    def draw_unless(
+        self,
+        refused: Callable[[Int64Array, Int32Array], BoolArray] | None,
+        like: Int32Array,
+        rng: np.random.Generator,
+    ) -> tuple[Int32Array, BoolArray]:
+        """`draw`, which also avoids what `refused` says of some rows (k,) and their draws.
+
+        Returns the outfits (n, max_items) and which rows (n,) were refused to the end.
+        """
         places = self._catalog.outfit_items[like]
-        return _redraw(
-            places.shape,
-            lambda rows: self._draw_once(places[rows], rng),
-            lambda rows, items: _among(set_hashes(items), self._positives),
-        )[0]
+
+        def unwanted(rows: Int64Array, items: Int32Array) -> BoolArray:
+            positive = _among(set_hashes(items), self._positives)
+            return positive | refused(rows, items) if refused else positive
+
+        return _redraw(places.shape, lambda rows: self._draw_once(places[rows], rng), unwanted)
 
     def _draw_once(self, places: Int32Array, rng: np.random.Generator) -> Int32Array:
         category = np.where(places == PADDING, -1, self._catalog.item_category[places])
@@ -165,12 +178,8 @@ def evaluation_lists(
     random = RandomNegatives(catalog, usable[:, 1])
     user = np.repeat(wanted[:, 0], n_negatives)
     like = np.repeat(wanted[:, 1], n_negatives)
-    negatives, stuck = _redraw(
-        (like.size, catalog.max_items),
-        lambda rows: random.draw(like[rows], rng),
-        lambda rows, items: (
-            known.contains(user[rows], items) | _among(set_hashes(items), random._positives)
-        ),
+    negatives, stuck = random.draw_unless(
+        lambda rows, drawn: known.contains(user[rows], drawn), like, rng
     )
     items = np.concatenate(
         [
