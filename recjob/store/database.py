@@ -1,0 +1,220 @@
+"""The database: open it, connect, and turn its errors into ours.
+
+`RECJOB_DATABASE_URL` names a server; without it the embedded one under `<home>/postgres` is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
+
+from recjob.errors import RecjobError, SettingsError, TemporaryError, UserError
+from recjob.settings import Settings
+from recjob.store import schema
+from recjob.store.embedded import EmbeddedServer
+
+DRIVER = "postgresql+psycopg"
+CONNECT_SECONDS = 10
+"""Longest wait for a connection, where the URL does not say."""
+DATA_FOLDER = "postgres"
+WRITER = "recjob_writer"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database whose schema is this code's.
+
+    Connections work as the role recjob_writer where the user may become it, so that jobs cannot do
+    more than they need, even on a superuser's URL.
+    """
+
+    url: URL
+    engine: Engine
+    embedded: bool
+
+    @property
+    def name(self) -> str:
+        """Host, port and database for messages; never the password."""
+        return _name(self.url)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection for reading; what is written and not committed is rolled back.
+
+        Raises TemporaryError when the database goes away, UserError when a right is missing.
+        """
+        with _translated(self.name), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: committed at the end, rolled back on an exception. Errors as `connect`."""
+        with _translated(self.name), self.engine.begin() as connection:
+            yield connection
+
+    def connect_alone(self) -> psycopg.Connection[Any]:
+        """A connection of the caller's own, outside the pool, in autocommit: for session locks.
+
+        Errors as `connect`.
+        """
+        with _translated(self.name):
+            connection = psycopg.connect(
+                _conninfo(self.url), autocommit=True, **_connect_arguments(self.url)
+            )
+            try:
+                _become_writer(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """Open the database of the settings; the embedded one is started and migrated as needed.
+
+    Raises TemporaryError when the server does not answer, SettingsError for a URL that is none,
+    UserError when the schema of a server of yours is missing or old (`python cli.py db upgrade`).
+    """
+    with _running(settings) as (url, embedded):
+        engine = _engine(url)
+        event.listen(engine, "connect", lambda connection, _: _become_writer(connection))
+        try:
+            database = Database(url, engine, embedded)
+            with database.connect() as connection:
+                state = schema.schema_state(connection)
+            if state is not schema.SchemaState.CURRENT:
+                if not embedded:
+                    raise UserError(
+                        f"database {database.name}: its schema is {state}; run "
+                        "`python cli.py db upgrade`"
+                    )
+                with _administrator(url) as administrator:
+                    schema.upgrade(administrator)
+            yield database
+        finally:
+            engine.dispose()
+
+
+def upgrade_database(settings: Settings) -> None:
+    """`db upgrade`: migrate the database of the settings to this code's version."""
+    with _running(settings) as (url, _), _administrator(url) as engine, _translated(_name(url)):
+        schema.upgrade(engine)
+
+
+def downgrade_database(settings: Settings, revision: str) -> None:
+    """`db downgrade`: migrate down to `revision` ("base": nothing is left)."""
+    with _running(settings) as (url, _), _administrator(url) as engine, _translated(_name(url)):
+        schema.downgrade(engine, revision)
+
+
+@contextmanager
+def _running(settings: Settings) -> Iterator[tuple[URL, bool]]:
+    if settings.database_url is not None:
+        yield _parse(settings.database_url.get_secret_value()), False
+        return
+    server = EmbeddedServer(settings.home / DATA_FOLDER)
+    server.start()
+    try:
+        yield server.url, True
+    finally:
+        server.stop()
+
+
+def _parse(text: str) -> URL:
+    try:
+        # libpq's own spelling, which SQLAlchemy no longer takes
+        url = make_url(text.replace("postgres://", "postgresql://", 1))
+        if url.get_backend_name() != "postgresql":
+            raise ArgumentError(url.get_backend_name())
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise SettingsError(
+            "RECJOB_DATABASE_URL is no URL of a Postgres database; it looks like "
+            "postgresql://user:password@host:5432/database"
+        ) from None
+    return url.set(drivername=DRIVER)
+
+
+@contextmanager
+def _administrator(url: URL) -> Iterator[Engine]:
+    """An engine that stays the user of the URL."""
+    engine = _engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _engine(url: URL) -> Engine:
+    return create_engine(url, connect_args=_connect_arguments(url), pool_pre_ping=True)
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    ours = {"connect_timeout": CONNECT_SECONDS, "application_name": "recjob"}
+    return {name: value for name, value in ours.items() if name not in url.query}
+
+
+def _conninfo(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _name(url: URL) -> str:
+    host = url.host or url.query.get("host") or "the local socket"
+    port = f":{url.port}" if url.port else ""
+    return f"{host}{port}/{url.database or ''}"
+
+
+def _become_writer(connection: psycopg.Connection[Any]) -> None:
+    """SET ROLE recjob_writer, where the role is there and the user may."""
+    # SET is the privilege since Postgres 16; before, members may always.
+    privilege = "SET" if connection.info.server_version >= 160000 else "MEMBER"
+    row = connection.execute(
+        "SELECT count(*) FROM pg_roles WHERE rolname = %s AND pg_has_role(oid, %s)",
+        (WRITER, privilege),
+    ).fetchone()
+    if row is not None and row[0]:
+        connection.execute(f"SET ROLE {WRITER}")
+    if not connection.autocommit:
+        connection.commit()
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        _raise_ours(error.orig, name, isinstance(error, InterfaceError))
+        raise
+    except psycopg.Error as error:
+        _raise_ours(error, name, False)
+        raise
+
+
+def _raise_ours(error: BaseException | None, name: str, lost: bool) -> None:
+    """Raise our error for one of the driver's that a person can do something about."""
+    line = (str(error).strip().splitlines() or ["no answer"])[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        raise UserError(
+            f"database {name}: {line}; grant the user the role {WRITER}, or use another user"
+        ) from error
+    if isinstance(error, psycopg.OperationalError) or lost:
+        if _is_refusal(error):
+            raise UserError(f"database {name}: {line}; check RECJOB_DATABASE_URL") from None
+        ours: RecjobError = TemporaryError(f"database {name}: {line}")
+        raise ours from None
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """The server is there and does not want us; it gives no code for that, only words."""
+    text = str(error)
+    return isinstance(error, psycopg.OperationalError) and (
+        "authentication failed" in text
+        or "no password supplied" in text
+        or ("FATAL" in text and "does not exist" in text)
+    )
