@@ -54,28 +54,38 @@ class SplitSettings(Section):
     key: str = "recjob"
     """Key of the hash that assigns a positive to its part."""
     train: int = Field(9, ge=1)
+    """Share of the positives that train."""
     validation: int = Field(2, ge=0)
+    """Share that stops the training: half for the teacher, half for the student."""
     test: int = Field(2, ge=0)
+    """Share that is kept for the evaluation."""
 
 
 class TrainingSettings(Section):
     """What every recipe has."""
 
     epochs: int = Field(40, ge=1)
+    """Most passes over the training positives."""
     batch_size: int = Field(32, ge=2)
     """Positives per step (Sec. 4.1.4: 32)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW with a one-cycle rate, or the paper's SGD with momentum and a plateau schedule."""
     learning_rate: float = Field(5e-4, gt=0)
+    """Peak of the one-cycle rate, or where the plateau schedule starts."""
     user_rate_factor: float = Field(5.0, gt=0)
     """The user vectors learn at this multiple of the rate."""
     weight_decay: float = Field(1e-2, ge=0)
+    """Of the weights; with AdamW biases, norms and user vectors have none."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Of SGD."""
     warmup: float = Field(0.1, gt=0, lt=1)
     """Share of the steps in which the one-cycle rate rises."""
     plateau_factor: float = Field(0.5, gt=0, lt=1)
+    """With SGD: the rate is multiplied by this on a plateau."""
     plateau_patience: int = Field(10, ge=1)
+    """With SGD: epochs without a better validation AUC that make a plateau."""
     clip_norm: float = Field(1.0, gt=0)
+    """Longer gradients are scaled to this norm."""
     temperature: float = Field(0.1, gt=0)
     """tau_FND of Eq. 10 and 13."""
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -98,13 +108,16 @@ class TeacherSettings(TrainingSettings):
     """The large model, trained with the N-pair loss (Eq. 10)."""
 
     size: ModelSize = "large"
+    """Size of the model (Table 5)."""
 
 
 class StudentSettings(TrainingSettings):
     """The compact model, trained with FND-CL (Eq. 19)."""
 
     size: ModelSize = "xs"
+    """Size of the model (Table 5)."""
     loss: Literal["fnd", "n-pair", "bpr"] = "fnd"
+    """FND (Eq. 13), or N-pair (Eq. 10) and BPR for comparison."""
     alpha: float = Field(1.25, gt=0)
     """Eq. 12 in the units of the teacher's scores; used where `alpha_relative` is 0."""
     alpha_relative: float = Field(1.0, ge=0)
@@ -114,6 +127,7 @@ class StudentSettings(TrainingSettings):
     contrastive_temperature: float = Field(0.1, gt=0)
     """tau_CL of Eq. 17."""
     augmentations: tuple[Augmentation, Augmentation] = ("erase", "replace")
+    """The two views of the contrastive loss (Sec. 3.3.2)."""
     replace_neighbours: int = Field(10, ge=1)
     """Replace draws from so many visually nearest items of the same category."""
 
@@ -122,12 +136,17 @@ class AutoencoderSettings(Section):
     """The convolutional autoencoder behind *replace* (Sec. 3.3.2)."""
 
     epochs: int = Field(20, ge=1)
+    """Passes over the items."""
     batch_size: int = Field(64, ge=2)
+    """Pictures per step."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Peak of the one-cycle rate."""
     image_size: int = Field(64, ge=32)
     """Side in pixels that it sees."""
     latent_dim: int = Field(128, ge=2)
+    """Length of the code in which items are compared."""
     warmup: float = Field(0.1, gt=0, lt=1)
+    """Share of the steps in which the rate rises."""
     neighbours: int = Field(32, ge=1)
     """Nearest items of the same category kept per item."""
 
@@ -143,12 +162,15 @@ class CompileSettings(Section):
     """Export and engines."""
 
     opset: int = Field(18, ge=18)
+    """ONNX operator set of the export."""
     max_batch: int = Field(512, ge=1)
     """Largest batch of the TensorRT optimisation profile."""
     optimal_batch: int = Field(128, ge=1)
+    """The batch that TensorRT tunes for."""
     max_items: int = Field(16, ge=1)
     """Most items per outfit that an engine takes."""
     precision: Literal["fp32", "fp16"] = "fp32"
+    """Of the engine; fp16 exports the half model."""
     targets: tuple[str, ...] = ("sm89",)
     """Compute capabilities to build for where no GPU is present (tensorrt_rtx)."""
     tolerance: float = Field(1e-3, gt=0)
@@ -159,13 +181,16 @@ class EmbedSettings(Section):
     """From pixels to vectors."""
 
     batch_size: int = Field(256, ge=1)
+    """Items or outfits at a time."""
     engine: Literal["auto", "tensorrt", "torch"] = "auto"
+    """auto: TensorRT where a GPU and an engine for it are there, else torch."""
 
 
 class ColdStartSettings(Section):
-    """Sec. 3.5."""
+    """How newcomers without a vector are served (Sec. 3.5)."""
 
     strategy: Literal["w-avg", "avg"] = "w-avg"
+    """Neighbours weighted by their nearness (Eq. 22 to 24), or all alike."""
     threshold: float = 0.0
     """delta of Eq. 21."""
     temperature: float = Field(0.2, gt=0)
@@ -191,8 +216,11 @@ class EvaluationSettings(Section):
     """The evaluation protocol (Sec. 4.1)."""
 
     negatives_per_positive: int = Field(10, ge=1)
+    """Random outfits per test positive."""
     cold_start_outfits: tuple[int, ...] = (1, 5)
+    """Known outfits per newcomer for which cold start is measured."""
     cold_start_draws: int = Field(10, ge=1)
+    """Random choices of those outfits, averaged."""
     max_validation_positives: int = Field(0, ge=0)
     """Positives used when validating during training; 0: all."""
 
@@ -201,11 +229,17 @@ class DemoSettings(Section):
     """The drawn catalog."""
 
     items: int = Field(800, ge=60)
+    """Garments that are drawn."""
     users: int = Field(120, ge=4)
+    """Users with a hidden taste."""
     cold_starters: int = Field(12, ge=0)
+    """Newcomers with one to four outfits."""
     strangers: int = Field(4, ge=0)
+    """Users of whom nothing is known."""
     outfits_per_user: int = Field(60, ge=8)
+    """Liked outfits of each user."""
     image_size: int = Field(96, ge=64)
+    """Side in pixels of a drawn picture."""
     two_tops: float = Field(0.3, ge=0, le=1)
     """Share of the outfits with two tops."""
 
@@ -214,13 +248,16 @@ class ReportSettings(Section):
     """The page people look at."""
 
     users_per_kind: int = Field(4, ge=1)
+    """Warm users, cold starters and strangers shown."""
     outfits_per_user: int = Field(6, ge=1)
+    """Liked and recommended outfits shown of each."""
 
 
 class ComputeSettings(Section):
     """Where and in what precision the models run."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where it is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on GPUs and on CPUs that multiply it in hardware, else fp32."""
     threads: int = Field(0, ge=0)
@@ -231,9 +268,11 @@ class Settings(Section):
     """Everything."""
 
     home: Path = Path("var")
+    """Folder of the embedded database, the packed pictures and the artifacts."""
     database_url: SecretStr | None = None
-    """A Postgres server; None: the embedded one under `home`."""
+    """A server (a secret: only from the environment); none: the embedded one under `home`."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Start of everything random; the same seed and data give the same result."""
     compute: ComputeSettings = ComputeSettings()
     catalog: CatalogSettings = CatalogSettings()
     images: ImageSettings = ImageSettings()
