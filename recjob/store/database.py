@@ -97,6 +97,7 @@ def open_database(settings: Settings) -> Iterator[Database]:
                     )
                 with _administrator(url) as administrator:
                     schema.upgrade(administrator)
+                engine.dispose()  # its connection was made before there was a role to become
             yield database
         finally:
             engine.dispose()
