@@ -1,0 +1,101 @@
+"""Model folders: safetensors and JSON, no pickle. User vectors lie apart, so one can be deleted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recjob.errors import DataError
+from recjob.model.autoencoder import Autoencoder
+from recjob.model.recommender import OutfitRecommender
+
+MODEL_FILE = "model.safetensors"
+USERS_FILE = "users.safetensors"
+USER_IDS_FILE = "users.json"
+DESCRIPTION_FILE = "model.json"
+USERS_KEY = "users.weight"
+
+
+@dataclass(frozen=True)
+class StoredRecommender:
+    """A recommender read from its folder, in eval mode."""
+
+    model: OutfitRecommender
+    user_ids: tuple[str, ...]
+    """(n_users,) the user of each row of `model.users`."""
+    image_size: int
+    """Side in pixels of the pictures that it was trained on."""
+
+
+def save_recommender(
+    folder: Path, model: OutfitRecommender, user_ids: tuple[str, ...], image_size: int
+) -> None:
+    """Write a recommender into an existing folder."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    users = state.pop(USERS_KEY)
+    save_file(state, folder / MODEL_FILE)
+    save_file({USERS_KEY: users}, folder / USERS_FILE)
+    _write_json(folder / USER_IDS_FILE, list(user_ids))
+    _write_json(folder / DESCRIPTION_FILE, {"size": model.size, "image_size": image_size})
+
+
+def load_recommender(folder: Path) -> StoredRecommender:
+    """Read a recommender; raises DataError where the folder holds none."""
+    description = _read_json(folder / DESCRIPTION_FILE)
+    user_ids = _read_json(folder / USER_IDS_FILE)
+    try:
+        model = OutfitRecommender(description["size"], len(user_ids))
+        image_size = int(description["image_size"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder}: holds no recommender (lacks {error})") from None
+    _load(model, folder, MODEL_FILE, USERS_FILE)
+    return StoredRecommender(model, tuple(user_ids), image_size)
+
+
+def save_autoencoder(folder: Path, model: Autoencoder, image_size: int, latent_dim: int) -> None:
+    """Write an autoencoder into an existing folder."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / MODEL_FILE)
+    _write_json(folder / DESCRIPTION_FILE, {"image_size": image_size, "latent_dim": latent_dim})
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """Read an autoencoder in eval mode; raises DataError where the folder holds none."""
+    description = _read_json(folder / DESCRIPTION_FILE)
+    try:
+        model = Autoencoder(int(description["image_size"]), int(description["latent_dim"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: holds no autoencoder (lacks {error})") from None
+    _load(model, folder, MODEL_FILE)
+    return model
+
+
+def _load(model: OutfitRecommender | Autoencoder, folder: Path, *files: str) -> None:
+    state: dict[str, Tensor] = {}
+    try:
+        for name in files:
+            state |= load_file(folder / name)
+        model.load_state_dict(state)
+    except (FileNotFoundError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{folder}: the model cannot be read ({reason})") from None
+    model.eval()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; this is no model folder") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None

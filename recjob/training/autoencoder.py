@@ -1,0 +1,157 @@
+"""Recipe: the autoencoder behind *replace*, and the visual neighbours it gives (Sec. 3.3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import OneCycleLR
+
+from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
+from recjob.errors import DataError, RecjobError
+from recjob.model.autoencoder import Autoencoder
+from recjob.settings import AutoencoderSettings, Settings
+from recjob.training.compute import Compute, choose_compute
+from recjob.training.fit import Progress, seeded_generator
+from recjob.training.pictures import flip_at_random
+
+NEIGHBOUR_BLOCK: Final = 1024
+"""Items whose distances to their category are held at once."""
+
+
+@dataclass(frozen=True)
+class TrainedAutoencoder:
+    """The autoencoder and what the other recipes take from it."""
+
+    model: Autoencoder
+    losses: tuple[float, ...]
+    """Mean squared error of each epoch, of pixels in [0, 1]."""
+    latents: Float32Array
+    """(n_items, latent_dim); zeros for items in quarantine."""
+    neighbours: Int64Array
+    """(n_items, K) visually similar items of the same category, nearest first, -1 padding."""
+
+
+def train_autoencoder(
+    catalog: Catalog,
+    pixels: NDArray[np.uint8],
+    picture_rows: Int64Array,
+    settings: Settings,
+    on_progress: Progress | None = None,
+) -> TrainedAutoencoder:
+    """Train on every picture of the catalog, then find each item's neighbours.
+
+    Raises:
+        DataError: where the catalog has no usable picture.
+        RecjobError: where the loss is not finite.
+    """
+    options = settings.autoencoder
+    torch.manual_seed(settings.seed)
+    compute = choose_compute(settings.compute)
+    usable = np.flatnonzero(catalog.item_usable)
+    if usable.size == 0:
+        raise DataError("the catalog has no item with a usable picture; import pictures first")
+    model = Autoencoder(options.image_size, options.latent_dim)
+    model.to(compute.device, memory_format=torch.channels_last)
+    batch_size = min(options.batch_size, usable.size)
+    steps = usable.size // batch_size
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)
+    schedule = OneCycleLR(
+        optimizer,
+        max_lr=options.learning_rate,
+        total_steps=steps * options.epochs,
+        pct_start=options.warmup,
+    )
+    order = np.random.default_rng([settings.seed, 11])
+    flips = seeded_generator(settings.seed, 4)
+    epoch_losses: list[float] = []
+    for epoch in range(options.epochs):
+        model.train()
+        shuffled = order.permutation(usable)
+        losses = []
+        for step in range(steps):
+            items = shuffled[step * batch_size : (step + 1) * batch_size]
+            seen = _pictures(pixels, picture_rows[items], options, compute)
+            seen = flip_at_random(seen, flips)
+            with compute.autocast():
+                reconstruction = model(seen)
+            loss = functional.mse_loss(reconstruction.float(), seen / 255)
+            losses.append(float(loss.detach()))
+            if not np.isfinite(losses[-1]):
+                where = f"epoch {epoch + 1}, step {step + 1}"
+                raise RecjobError(f"autoencoder, {where}: the loss is {losses[-1]}")
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            if on_progress is not None:
+                done = epoch * steps + step + 1
+                note = f"error {epoch_losses[-1]:.4f}" if epoch_losses else ""
+                on_progress(done, steps * options.epochs, note)
+        epoch_losses.append(float(np.mean(losses)))
+    model.eval()
+    latents = encode_latents(model, catalog, pixels, picture_rows, options, compute)
+    neighbours = latent_neighbours(latents, catalog, options.neighbours)
+    return TrainedAutoencoder(model, tuple(epoch_losses), latents, neighbours)
+
+
+@torch.no_grad()
+def encode_latents(
+    model: Autoencoder,
+    catalog: Catalog,
+    pixels: NDArray[np.uint8],
+    picture_rows: Int64Array,
+    options: AutoencoderSettings,
+    compute: Compute,
+) -> Float32Array:
+    """Latents `(n_items, latent_dim)` of every usable item; zeros for the others."""
+    latents = np.zeros((catalog.n_items, options.latent_dim), np.float32)
+    usable = np.flatnonzero(catalog.item_usable)
+    for start in range(0, usable.size, options.batch_size):
+        items = usable[start : start + options.batch_size]
+        seen = _pictures(pixels, picture_rows[items], options, compute)
+        with compute.autocast():
+            encoded = model.encode(seen)
+        latents[items] = encoded.float().cpu().numpy()
+    return latents
+
+
+def latent_neighbours(latents: Float32Array, catalog: Catalog, count: int) -> Int64Array:
+    """`(n_items, count)` nearest usable items of the same category by Euclidean distance.
+
+    Nearest first, the item itself left out, -1 where a category has fewer.
+    """
+    neighbours = np.full((catalog.n_items, count), PADDING, np.int64)
+    for category in range(len(catalog.categories)):
+        members = np.flatnonzero((catalog.item_category == category) & catalog.item_usable)
+        k = min(count, members.size - 1)
+        if k < 1:
+            continue
+        vectors = torch.from_numpy(latents[members])
+        for start in range(0, members.size, NEIGHBOUR_BLOCK):
+            block = vectors[start : start + NEIGHBOUR_BLOCK]
+            distance = torch.cdist(block, vectors)
+            rows = torch.arange(len(block))
+            distance[rows, start + rows] = torch.inf
+            nearest = distance.topk(k, largest=False).indices.numpy()
+            neighbours[members[start : start + len(block)], :k] = members[nearest]
+    return neighbours
+
+
+def _pictures(
+    pixels: NDArray[np.uint8],
+    rows: Int64Array,
+    options: AutoencoderSettings,
+    compute: Compute,
+) -> Tensor:
+    """`(B, 3, S, S)` float in [0, 255] at the autoencoder's size."""
+    full = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(compute.device).float()
+    side = (options.image_size, options.image_size)
+    if full.shape[-2:] == side:
+        return full
+    return functional.interpolate(full, side, mode="bilinear", antialias=True)

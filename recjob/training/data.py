@@ -1,0 +1,176 @@
+"""What a recipe trains on: positives of warm users, pictures, and batches with shared negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recjob.catalog.catalog import PADDING, Catalog, Int32Array, Int64Array
+from recjob.catalog.negatives import RandomNegatives, hard_negatives
+from recjob.catalog.split import Part, split_parts, warm_users
+from recjob.errors import DataError
+from recjob.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A catalog, its pictures, and who trains on what."""
+
+    catalog: Catalog
+    pixels: NDArray[np.uint8]
+    """(n_pictures, S, S, 3), usually a memory map."""
+    picture_rows: Int64Array
+    """(n_items,) row of `pixels`, or -1 for an item in quarantine."""
+    parts: NDArray[np.int8]
+    """(n_positives,) the Part of each positive."""
+    users: Int32Array
+    """(n_warm,) catalog users with a vector; a user's place here is its row in the model."""
+
+    @cached_property
+    def model_row(self) -> Int32Array:
+        """(n_users,) row in the model of every catalog user, -1 where it has none."""
+        rows = np.full(self.catalog.n_users, -1, np.int32)
+        rows[self.users] = np.arange(self.users.size, dtype=np.int32)
+        return rows
+
+    def positives_of(self, part: Part) -> Int32Array:
+        """`(n, 2)` positives (catalog user, outfit) of warm users in a part, pictures present."""
+        positives = self.catalog.positives
+        keep = (
+            (self.parts == part)
+            & (self.model_row[positives[:, 0]] >= 0)
+            & self.catalog.outfit_usable[positives[:, 1]]
+        )
+        return positives[keep]
+
+    @cached_property
+    def training_positives(self) -> Int32Array:
+        """`(n, 2)` positives that train."""
+        return self.positives_of(Part.TRAIN)
+
+    def gather(self, items: Int64Array) -> Tensor:
+        """Pictures `(n, 3, S, S)` uint8 (channels last in memory) of items `(n,)`."""
+        return torch.from_numpy(self.pixels[self.picture_rows[items]]).permute(0, 3, 1, 2)
+
+
+def prepare_data(
+    catalog: Catalog,
+    pixels: NDArray[np.uint8],
+    picture_rows: Int64Array,
+    settings: Settings,
+) -> TrainingData:
+    """Split the positives and choose the warm users.
+
+    Raises DataError where there is nothing to learn from.
+    """
+    parts = split_parts(catalog, settings.split)
+    users = warm_users(catalog, parts, settings.users)
+    if users.size < 2:
+        least = settings.users.min_training_positives
+        raise DataError(
+            f"catalog: {users.size} users have {least} or more training positives, and training "
+            "needs 2; import more interactions or lower users.min_training_positives"
+        )
+    return TrainingData(catalog, pixels, picture_rows, parts, users)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step: positives, and negatives that all rows share."""
+
+    users: Tensor
+    """(B,) int64 rows of the model."""
+    outfits: Tensor
+    """(B, M) int64 items, -1 padding."""
+    negatives: Tensor
+    """(K, M) int64 items, -1 padding."""
+    valid: Tensor | None
+    """(B, K) bool: False where a shared negative is a positive of that row's user; None: all."""
+
+
+class BatchSource:
+    """Draws the batches of an epoch; each epoch shuffles and draws its negatives anew."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        batch_size: int,
+        negatives_per_positive: int,
+        hard_share: float,
+        seed: int,
+    ) -> None:
+        self._data = data
+        self._positives = data.training_positives
+        self._batch_size = min(batch_size, len(self._positives))
+        self._per_positive = negatives_per_positive
+        self._hard_share = hard_share
+        self._random = RandomNegatives(data.catalog, self._positives[:, 1])
+        self._rng = np.random.default_rng([seed, 1])
+        self._known = np.unique(self._pair_key(self._positives[:, 0], self._positives[:, 1]))
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch; a last smaller batch is left out, other positives every epoch."""
+        return len(self._positives) // self._batch_size
+
+    def epoch(self) -> Iterator[Batch]:
+        """The batches of one epoch."""
+        catalog = self._data.catalog
+        order = self._rng.permutation(len(self._positives))
+        for step in range(self.steps):
+            rows = order[step * self._batch_size : (step + 1) * self._batch_size]
+            users, outfits = self._positives[rows].T
+            like = np.repeat(outfits, self._per_positive)
+            negatives = self._random.draw(like, self._rng)
+            n_hard = round(self._hard_share * like.size)
+            valid = None
+            if n_hard:
+                owners = np.repeat(users, self._per_positive)[:n_hard]
+                hard = hard_negatives(self._positives, owners, self._rng)
+                negatives[:n_hard] = catalog.outfit_items[hard]
+                known = np.isin(self._pair_key(users[:, None], hard[None, :]), self._known)
+                valid_rows = np.ones((users.size, like.size), np.bool_)
+                valid_rows[:, :n_hard] = ~known
+                valid = torch.from_numpy(valid_rows)
+            yield Batch(
+                torch.from_numpy(self._data.model_row[users].astype(np.int64)),
+                torch.from_numpy(catalog.outfit_items[outfits].astype(np.int64)),
+                torch.from_numpy(negatives.astype(np.int64)),
+                valid,
+            )
+
+    def _pair_key(self, users: Int32Array, outfits: Int32Array) -> Int64Array:
+        return users.astype(np.int64) * self._data.catalog.n_outfits + outfits
+
+
+@dataclass(frozen=True)
+class UniqueItems:
+    """The items of several sets of outfits, each once, so that a picture is encoded once."""
+
+    items: Int64Array
+    """(n,) ascending."""
+    places: tuple[Tensor, ...]
+    """For each set, `(B, M)` int64 index into `items`; padding points at 0 and is masked."""
+    masks: tuple[Tensor, ...]
+    """For each set, `(B, M)` bool."""
+
+
+def unique_items(*sets: Tensor) -> UniqueItems:
+    """Items that the outfit sets `(B_i, M)` use, and where."""
+    flat = np.concatenate([outfits.numpy().ravel() for outfits in sets])
+    items, inverse = np.unique(flat, return_inverse=True)
+    if items[0] == PADDING:
+        items, inverse = items[1:], np.maximum(inverse - 1, 0)
+    places, masks, start = [], [], 0
+    for outfits in sets:
+        stop = start + outfits.numel()
+        places.append(torch.from_numpy(inverse[start:stop].reshape(outfits.shape)))
+        masks.append(outfits != PADDING)
+        start = stop
+    return UniqueItems(items, tuple(places), tuple(masks))

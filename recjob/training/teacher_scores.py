@@ -1,0 +1,100 @@
+"""What the frozen teacher says of negatives while the student trains (Eq. 11, 12)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recjob.catalog.catalog import PADDING, Float32Array, Int32Array
+from recjob.catalog.negatives import RandomNegatives
+from recjob.errors import RefusedError
+from recjob.model.recommender import OutfitRecommender, unit
+from recjob.settings import StudentSettings
+from recjob.training.compute import Compute
+from recjob.training.data import Batch, TrainingData
+
+BLOCK: Final = 8192
+"""Outfits per pass of the teacher's Set Transformer when its means are computed."""
+
+
+class TeacherScores:
+    """Scores of the frozen teacher from cached item features: its trunk never runs again."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        teacher: OutfitRecommender,
+        features: Float32Array,
+        compute: Compute,
+        seed: int,
+    ) -> None:
+        self._compute = compute
+        self._teacher = teacher.to(compute.device).eval().requires_grad_(False)
+        self._features = torch.from_numpy(features).to(compute.device)
+        self._users = unit(self._teacher.users.weight)
+        positives = data.training_positives
+        rows = torch.from_numpy(data.model_row[positives[:, 0]].astype(np.int64)).to(compute.device)
+        own = self._pairs(rows, data.catalog.outfit_items[positives[:, 1]])
+        count = torch.bincount(rows, minlength=teacher.n_users).clamp(min=1)
+        self._user_mean = torch.zeros_like(self._users[:, 0]).index_add_(0, rows, own) / count
+        draws = RandomNegatives(data.catalog, positives[:, 1])
+        negatives = draws.draw(positives[:, 1], np.random.default_rng([seed, 5]))
+        self.gap = float((own - self._pairs(rows, negatives)).mean())
+        self._sum_d = 0.0
+        self._below_zero = 0
+        self._counted = 0
+
+    def alpha(self, options: StudentSettings) -> float:
+        """alpha of Eq. 12: given, or relative to the mean gap of positives and random outfits.
+
+        Raises RefusedError where the teacher does not tell positives from random outfits.
+        """
+        if options.alpha_relative == 0 or options.loss != "fnd":
+            return options.alpha
+        if not self.gap > 0:
+            raise RefusedError(
+                f"the teacher scores random outfits as high as positives (gap {self.gap:.3f}), "
+                "so nothing can be distilled from it; train it longer"
+            )
+        return options.alpha_relative / self.gap
+
+    @torch.no_grad()
+    def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """r_hat_i `(B,)` (Eq. 11) and r_hat_ijk `(B, K)` of a batch."""
+        users = batch.users.to(self._compute.device)
+        return self._user_mean[users], self._users[users] @ self._vectors(batch.negatives).T
+
+    def count(self, d: Tensor) -> None:
+        """Remember d of a step for `notes`."""
+        self._sum_d += float(d.sum())
+        self._below_zero += int((d < 0).sum())
+        self._counted += d.numel()
+
+    def notes(self, alpha: float) -> dict[str, float]:
+        """The teacher's gap, alpha, the mean d and the share of negatives with d < 0."""
+        return {
+            "teacher_gap": self.gap,
+            "alpha": alpha,
+            "mean_d": self._sum_d / max(self._counted, 1),
+            "share_d_below_zero": self._below_zero / max(self._counted, 1),
+        }
+
+    def _vectors(self, outfits: Tensor) -> Tensor:
+        """Unit outfit vectors `(B, 128)` of `(B, M)` items."""
+        outfits = outfits.to(self._compute.device)
+        mask = outfits != PADDING
+        return unit(self._teacher.encode_outfits(self._features[outfits.clamp(min=0)], mask))
+
+    @torch.no_grad()
+    def _pairs(self, rows: Tensor, outfits: Int32Array) -> Tensor:
+        """Scores `(n,)` of user rows `(n,)` for outfits `(n, M)`."""
+        items = torch.from_numpy(outfits.astype(np.int64))
+        return torch.cat(
+            [
+                (self._users[rows[i : i + BLOCK]] * self._vectors(items[i : i + BLOCK])).sum(dim=1)
+                for i in range(0, len(items), BLOCK)
+            ]
+        )

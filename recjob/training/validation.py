@@ -1,0 +1,57 @@
+"""Validation AUC during training: fixed lists, scored by the model as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recjob.catalog.catalog import PADDING
+from recjob.catalog.negatives import evaluation_lists
+from recjob.catalog.split import Part
+from recjob.evaluation.protocol import Quality, model_scores, quality
+from recjob.inference.embedding import embed_items, unit
+from recjob.inference.torch_engine import TorchEngine
+from recjob.model.recommender import OutfitRecommender
+from recjob.settings import Settings
+from recjob.training.compute import Compute
+from recjob.training.data import TrainingData
+
+
+class Validator:
+    """Scores a model on the lists of one part."""
+
+    def __init__(
+        self, data: TrainingData, part: Part, settings: Settings, compute: Compute, seed: int
+    ) -> None:
+        self._data = data
+        self._compute = compute
+        self._batch_size = settings.embed.batch_size
+        self.lists = evaluation_lists(
+            data.catalog,
+            data.parts,
+            part,
+            settings.evaluation.negatives_per_positive,
+            seed,
+            users=data.users,
+            max_positives=settings.evaluation.max_validation_positives,
+        )
+        used = np.unique(self.lists.items)
+        self._items = used[used != PADDING].astype(np.int64)
+
+    @property
+    def empty(self) -> bool:
+        """True where the part has no positives."""
+        return len(self.lists.user) == 0
+
+    def quality(self, model: OutfitRecommender) -> Quality:
+        """AUC and NDCG per user, averaged; the model's mode is restored."""
+        training = model.training
+        engine = TorchEngine(model, self._compute.device, self._compute.bf16)
+        features = np.zeros((self._data.catalog.n_items, 128), np.float32)
+        features[self._items] = embed_items(
+            engine, self._data.pixels, self._data.picture_rows[self._items], self._batch_size
+        )
+        users = unit(model.users.weight.detach().float().cpu().numpy())
+        rows = self._data.model_row[self.lists.user]
+        scores = model_scores(engine, features, users[rows], self.lists, self._batch_size)
+        model.train(training)
+        return quality(self.lists, scores)

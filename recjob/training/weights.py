@@ -1,0 +1,96 @@
+"""Where the trunk starts: ImageNet, a file, the autoencoder, or nothing."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import AlexNet_Weights
+
+from recjob.errors import DataError, SettingsError
+from recjob.model.backbone import Backbone
+
+FULLY_CONNECTED_NAMES: Final = {
+    f"classifier.{place}.{kind}": f"fully_connected.{place}.{kind}"
+    for place in (1, 4)
+    for kind in ("weight", "bias")
+}
+"""torchvision's names of fc6 and fc7, and ours."""
+
+
+def start_backbone(
+    backbone: Backbone, weights: str, autoencoder_trunk: dict[str, Tensor] | None
+) -> str:
+    """Load `weights` ("imagenet", "autoencoder", "none" or a file) into a backbone.
+
+    The trunk is always loaded whole; fc6 and fc7 where their widths agree ("large").
+    Returns what was loaded, in words.
+
+    Raises:
+        SettingsError: no network for "imagenet", or no autoencoder for "autoencoder".
+        DataError: a file that is missing or holds no AlexNet.
+    """
+    if weights == "none":
+        return "random weights"
+    if weights == "autoencoder":
+        if autoencoder_trunk is None:
+            raise SettingsError(
+                'weights = "autoencoder", but there is no autoencoder; run train-autoencoder first'
+            )
+        backbone.trunk.load_state_dict(autoencoder_trunk)
+        return "the autoencoder's trunk"
+    state = _imagenet() if weights == "imagenet" else _file(Path(weights))
+    trunk = {
+        name.removeprefix("features."): tensor
+        for name, tensor in state.items()
+        if name.startswith("features.")
+    }
+    try:
+        backbone.trunk.load_state_dict(trunk)
+    except RuntimeError:
+        raise DataError(
+            f"{weights}: holds no AlexNet; bring torchvision's alexnet weights"
+        ) from None
+    own = backbone.state_dict()
+    for theirs, ours in FULLY_CONNECTED_NAMES.items():
+        if ours in own and theirs in state and own[ours].shape == state[theirs].shape:
+            own[ours].copy_(state[theirs])
+    return f"weights of {weights}"
+
+
+def _imagenet() -> dict[str, Tensor]:
+    weights = AlexNet_Weights.IMAGENET1K_V1
+    name = weights.url.rsplit("/", 1)[-1]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise SettingsError(
+            f'weights = "imagenet": {name} cannot be downloaded ({reason}); bring the file to '
+            f'{folder}, or name it in weights, or set weights = "autoencoder" or "none"'
+        ) from None
+    return dict(state)
+
+
+def _file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise DataError(
+            f'{path}: no such weights file; weights is "imagenet", "autoencoder", "none" or a file'
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # torchvision publishes .pth only; weights_only admits tensors and refuses code.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a weights file ({reason})") from None
+    if not isinstance(state, dict):
+        raise DataError(f"{path}: holds no named weights")
+    return state
