@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Final
 from urllib.error import URLError
 
@@ -88,7 +88,7 @@ def _file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         # torchvision publishes .pth only; weights_only admits tensors and refuses code.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: not a weights file ({reason})") from None
     if not isinstance(state, dict):
