@@ -44,7 +44,7 @@ class TorchEngine:
         """Outfit vectors `(B, 128)` of features `(B, M, 128)` and mask `(B, M)`."""
         return _array(self._model.encode_outfits(self._tensor(features), self._tensor(mask)))
 
-    def _tensor(self, array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def _tensor(self, array: np.ndarray) -> Tensor:
         # torch wants memory that it could write to; a slice of a packed file is read-only.
         writable = array if array.flags.writeable else array.copy()
         return torch.from_numpy(np.ascontiguousarray(writable)).to(self._device)
