@@ -91,11 +91,12 @@ def read_attributes(file: TableFile) -> pa.ChunkedArray:
             escaped = pc.replace_substring(escaped, raw, written)
         escaped = pc.replace_substring(escaped, "\r", "\\r")
         name = json.dumps(column, ensure_ascii=False)
-        whole = pc.binary_join_element_wise(f'{name}: "', escaped, '"', "")
-        pieces.append(pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), whole))
+        whole = pc.binary_join_element_wise(f'{name}: "', escaped, '", ', "")
+        pieces.append(pc.if_else(pc.equal(values, ""), "", whole))
     if not pieces:
         return pa.chunked_array([pa.repeat(pa.scalar("{}"), file.n_rows)], pa.string())
-    inside = pc.binary_join_element_wise(*pieces, ", ", null_handling="skip")
+    inside = pc.binary_join_element_wise(*pieces, "")
+    inside = pc.replace_substring_regex(inside, ", $", "")
     return pc.binary_join_element_wise("{", inside, "}", "")
 
 
