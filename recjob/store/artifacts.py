@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from recjob.errors import DataError, NotFoundError, UserError
 MANIFEST = "manifest.json"
 MAX_NAME = 128
 """Longest name of a file or folder; every common file system takes 255 bytes."""
+UNFINISHED_SECONDS = 24 * 3600
+"""Longer than writing any artifact takes: what is older belongs to a job that is dead."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNFINISHED = ".unfinished"
 
@@ -122,8 +125,10 @@ class ArtifactFolder:
         shutil.rmtree(self._model(model_id), ignore_errors=True)
 
     def remove_unfinished(self) -> None:
-        """Remove what killed jobs left; to be called while no job writes artifacts."""
-        shutil.rmtree(self.root / _UNFINISHED, ignore_errors=True)
+        """Remove what jobs that were killed before yesterday left."""
+        for path in (self.root / _UNFINISHED).glob("*"):
+            if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _model(self, model_id: str) -> Path:
         name = _safe(model_id)

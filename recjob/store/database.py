@@ -49,13 +49,13 @@ class Database:
 
         Raises TemporaryError when the database goes away, UserError when a right is missing.
         """
-        with _translated(self.name), self.engine.connect() as connection:
+        with translated(self.name), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction: committed at the end, rolled back on an exception. Errors as `connect`."""
-        with _translated(self.name), self.engine.begin() as connection:
+        with translated(self.name), self.engine.begin() as connection:
             yield connection
 
     def connect_alone(self) -> psycopg.Connection[Any]:
@@ -63,7 +63,7 @@ class Database:
 
         Errors as `connect`.
         """
-        with _translated(self.name):
+        with translated(self.name):
             connection = psycopg.connect(
                 _conninfo(self.url), autocommit=True, **_connect_arguments(self.url)
             )
@@ -95,8 +95,8 @@ def open_database(settings: Settings) -> Iterator[Database]:
                         f"database {database.name}: its schema is {state}; run "
                         "`python cli.py db upgrade`"
                     )
-                with _administrator(url) as administrator:
-                    schema.upgrade(administrator)
+                with administrator(url) as admin_engine:
+                    schema.upgrade(admin_engine)
                 engine.dispose()  # its connection was made before there was a role to become
             yield database
         finally:
@@ -105,13 +105,13 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 def upgrade_database(settings: Settings) -> None:
     """`db upgrade`: migrate the database of the settings to this code's version."""
-    with _running(settings) as (url, _), _administrator(url) as engine, _translated(_name(url)):
+    with _running(settings) as (url, _), administrator(url) as engine, translated(_name(url)):
         schema.upgrade(engine)
 
 
 def downgrade_database(settings: Settings, revision: str) -> None:
     """`db downgrade`: migrate down to `revision` ("base": nothing is left)."""
-    with _running(settings) as (url, _), _administrator(url) as engine, _translated(_name(url)):
+    with _running(settings) as (url, _), administrator(url) as engine, translated(_name(url)):
         schema.downgrade(engine, revision)
 
 
@@ -143,7 +143,7 @@ def _parse(text: str) -> URL:
 
 
 @contextmanager
-def _administrator(url: URL) -> Iterator[Engine]:
+def administrator(url: URL) -> Iterator[Engine]:
     """An engine that stays the user of the URL."""
     engine = _engine(url)
     try:
@@ -186,7 +186,8 @@ def _become_writer(connection: psycopg.Connection[Any]) -> None:
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
+def translated(name: str) -> Iterator[None]:
+    """Turn the driver's errors into ours; `name` says which database in the message."""
     try:
         yield
     except DBAPIError as error:

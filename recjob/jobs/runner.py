@@ -1,0 +1,242 @@
+"""Runs a job: locks, ledger, heartbeat, measured stages, and what becomes of its exceptions."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import psycopg
+from pydantic import BaseModel, ConfigDict
+
+from recjob.errors import RecjobError, TemporaryError
+from recjob.monitoring.memory import MemoryMonitor
+from recjob.settings import Settings
+from recjob.store.artifacts import ArtifactFolder
+from recjob.store.database import Database, translated
+from recjob.store.ledger import Lease, Locks, Resource
+from recjob.store.publication import sweep_partitions
+
+HEARTBEAT_SECONDS = 10.0
+"""Often enough to see within a minute that a run has died, and nothing to the database."""
+ARTIFACTS_FOLDER = "artifacts"
+LONGEST_ERROR = 2000
+"""Characters of an exception that the ledger keeps."""
+
+_READS_CATALOG = Locks(reads=frozenset({Resource.CATALOG}))
+JOB_LOCKS: Mapping[str, Locks] = {
+    "import": Locks(writes=frozenset({Resource.CATALOG})),
+    "train-autoencoder": _READS_CATALOG,
+    "train-teacher": _READS_CATALOG,
+    "distill": _READS_CATALOG,
+    "compile": Locks(writes=frozenset({Resource.ENGINES})),
+    "embed": Locks(
+        writes=frozenset({Resource.EMBEDDINGS}),
+        reads=frozenset({Resource.CATALOG, Resource.ENGINES}),
+    ),
+    "nightly-recommend": Locks(
+        writes=frozenset({Resource.PUBLICATION}),
+        reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS}),
+    ),
+    "evaluate": Locks(reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS})),
+    "report": Locks(reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS, Resource.PUBLICATION})),
+}
+"""What each job writes and reads. Artifacts of models need no lock: they never change."""
+
+log = logging.getLogger(__name__)
+
+
+class StageRecord(BaseModel):
+    """What a stage of a job took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    seconds: float
+    items: int
+    """How many of the stage's things it handled; 0 where it counts nothing."""
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+
+
+class JobResult(BaseModel):
+    """What a job returns: its own fields are the counts of the ledger."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: int = 0
+    """Given by the runner, as is all that follows."""
+    seconds: float = 0.0
+    stages: tuple[StageRecord, ...] = ()
+
+
+R = TypeVar("R", bound=JobResult)
+
+
+@dataclass
+class Stage:
+    """A stage at work; set `items` to what it handled."""
+
+    name: str
+    items: int = 0
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What a job works with."""
+
+    settings: Settings
+    database: Database
+    artifacts: ArtifactFolder
+    run_id: int
+    lease: Lease
+    monitor: MemoryMonitor
+    stages: list[StageRecord] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Measure the block as a stage of the job; a failed stage is recorded too."""
+        self.check_lease()
+        log.info("%s", name)
+        stage = Stage(name)
+        start = time.monotonic()
+        try:
+            with self.monitor.measure() as peak:
+                yield stage
+        finally:
+            self.stages.append(
+                StageRecord(
+                    name=name,
+                    seconds=time.monotonic() - start,
+                    items=stage.items,
+                    peak_memory_bytes=peak.memory_bytes,
+                    peak_gpu_memory_bytes=peak.gpu_memory_bytes,
+                )
+            )
+
+    def freeze(self, **parameters: Any) -> None:
+        """Add to the ledger what this run works on (model, engine, seed, ...)."""
+        self.lease.freeze(parameters)
+
+    def check_lease(self) -> None:
+        """Raise TemporaryError where the run is known to have lost its lease."""
+        self.lease.check()
+
+    @property
+    def stage_rows(self) -> list[dict[str, Any]]:
+        """The finished stages as the ledger keeps them."""
+        return [stage.model_dump() for stage in self.stages]
+
+
+def run_job(
+    name: str,
+    database: Database,
+    settings: Settings,
+    body: Callable[[JobContext], R],
+    parameters: Mapping[str, Any] | None = None,
+) -> R:
+    """Run `body` as the job `name` (a key of `JOB_LOCKS`) and return its result.
+
+    Raises LockedError when another job is in its way, TemporaryError when the database or the disk
+    is, and what the body raises. However it ends, the ledger says so.
+    """
+    start = time.monotonic()
+    lease = Lease(database, name, JOB_LOCKS[name], parameters or {})
+    with MemoryMonitor() as monitor:
+        context = JobContext(
+            settings=settings,
+            database=database,
+            artifacts=ArtifactFolder(settings.home / ARTIFACTS_FOLDER),
+            run_id=lease.run_id,
+            lease=lease,
+            monitor=monitor,
+        )
+        try:
+            with _terminating(), _heartbeat(context), _our_errors(database, settings.home):
+                sweep_partitions(database)
+                context.artifacts.remove_unfinished()
+                result = body(context)
+                lease.check()
+        except BaseException as error:
+            _record_failure(context, error)
+            raise
+    counts = result.model_dump(mode="json", exclude=set(JobResult.model_fields))
+    lease.end("done", counts, context.stage_rows, None)
+    return result.model_copy(
+        update={
+            "run_id": lease.run_id,
+            "seconds": time.monotonic() - start,
+            "stages": tuple(context.stages),
+        }
+    )
+
+
+@contextmanager
+def _heartbeat(context: JobContext) -> Iterator[None]:
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                context.lease.beat(context.stage_rows)
+            except TemporaryError as error:
+                log.warning("no heartbeat: %s", error)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM ends the job as Ctrl-C does: by an exception, so that everything is put in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _our_errors(database: Database, home: Path) -> Iterator[None]:
+    """Full disks and driver errors that passed the store's border as errors of the tree."""
+    try:
+        with translated(database.name):
+            yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or home
+        raise TemporaryError(f"{where}: no space left on the disk; make room and retry") from error
+
+
+def _record_failure(context: JobContext, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        text = "interrupted"
+    elif isinstance(error, RecjobError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    try:
+        context.lease.end("failed", {}, context.stage_rows, text[:LONGEST_ERROR])
+    except (TemporaryError, psycopg.Error) as problem:
+        log.warning("the ledger does not know yet that run %d failed: %s", context.run_id, problem)

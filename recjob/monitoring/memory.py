@@ -1,0 +1,104 @@
+"""Peak memory of a stretch of work: resident memory of this process and its children, and GPU.
+
+A thread samples; a peak shorter than a sample's distance can be missed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from recjob.monitoring.gpu_memory import GpuMemory
+
+SAMPLE_SECONDS = 0.1
+"""Reading the sizes of a few processes takes some 50 microseconds."""
+CHILDREN_SECONDS = 1.0
+"""Finding the children reads every process of the machine, some milliseconds."""
+
+
+@dataclass
+class Peak:
+    """The largest sums seen so far."""
+
+    memory_bytes: int = 0
+    """Resident, of this process and its children; memory that they share counts for each."""
+    gpu_memory_bytes: int | None = None
+    """Of the same processes, on all GPUs; None where NVML is absent or does not name them."""
+
+
+class MemoryMonitor:
+    """Samples while it is entered; `measure` gives the peak of any stretch, also nested ones."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process(os.getpid())
+        self._children: list[psutil.Process] = []
+        self._children_found = -CHILDREN_SECONDS
+        self._gpu = GpuMemory()
+        self._peaks: list[Peak] = []
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-monitor", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._gpu.close()
+
+    @contextmanager
+    def measure(self) -> Iterator[Peak]:
+        """The peak from the beginning to the end of the block."""
+        peak = Peak()
+        with self._guard:
+            self._peaks.append(peak)
+        self._sample()
+        try:
+            yield peak
+        finally:
+            self._sample()
+            with self._guard:
+                # By identity: two stretches with equal peaks are equal.
+                self._peaks = [other for other in self._peaks if other is not peak]
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        with self._guard:
+            if not self._peaks:
+                return
+            now = time.monotonic()
+            if now - self._children_found >= CHILDREN_SECONDS:
+                self._children = self._process.children(recursive=True)
+                self._children_found = now
+            processes = [self._process, *self._children]
+            memory = sum(_resident_bytes(process) for process in processes)
+            gpu = self._gpu.used_bytes({process.pid for process in processes})
+            for peak in self._peaks:
+                peak.memory_bytes = max(peak.memory_bytes, memory)
+                if gpu is not None:
+                    peak.gpu_memory_bytes = max(peak.gpu_memory_bytes or 0, gpu)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0  # it has ended
