@@ -52,6 +52,7 @@ def set_hashes(items: Int32Array, item_hashes: UInt64Array | None = None) -> UIn
 
 
 def pair_hashes(users: UInt64Array, sets: UInt64Array) -> UInt64Array:
-    """(n,) hash of each pair of a user's hash and a set's hash."""
+    """(n,) hash of each pair of a user's hash (or index) and a set's hash."""
+    # The set's sum is mixed once more: else user 1 with items 2 and 3 is user 2 with 1 and 3.
     with np.errstate(over="ignore"):
-        return mix(mix(users) + sets)
+        return mix(mix(users) + mix(sets))
