@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from recjob.catalog.catalog import PADDING
 from recjob.errors import RecjobError
 from recjob.inference.engine import Engine, Float32Array, UInt8Array
-
-DIM: Final = 128
-"""Width of item features and outfit vectors (d of Sec. 4.1.4)."""
+from recjob.model.recommender import FEATURE_DIM
 
 Progress = Callable[[int], object]
 """Called after each batch with the number of rows that it finished."""
@@ -31,7 +29,7 @@ def embed_items(
     `pixels (n, H, W, 3)` may be a memory map: only a batch of it is read at a time. Raises
     RecjobError where a feature is not finite.
     """
-    features = np.empty((len(rows), DIM), np.float32)
+    features = np.empty((len(rows), FEATURE_DIM), np.float32)
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         encoded = engine.encode_items(pixels[part])
@@ -54,7 +52,7 @@ def embed_outfits(
     `outfit_items (n, M)` holds rows of `features`, PADDING at any place. An outfit without items
     is the zero vector. Raises RecjobError where a vector is not finite.
     """
-    vectors = np.zeros((len(outfit_items), DIM), np.float32)
+    vectors = np.zeros((len(outfit_items), FEATURE_DIM), np.float32)
     for start in range(0, len(outfit_items), batch_size):
         part = outfit_items[start : start + batch_size]
         real = part != PADDING

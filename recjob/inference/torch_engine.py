@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recjob.inference.engine import BoolArray, Float32Array, UInt8Array
-from recjob.model.recommender import OutfitRecommender, pixels_to_channels_first
+from recjob.model.recommender import FEATURE_DIM, OutfitRecommender, pixels_to_channels_first
 
 
 class TorchEngine:
@@ -32,6 +32,8 @@ class TorchEngine:
     @torch.inference_mode()
     def encode_items(self, pixels: UInt8Array) -> Float32Array:
         """Item features `(B, 128)` of pictures `(B, H, W, 3)`, 0 to 255."""
+        if len(pixels) == 0:
+            return np.zeros((0, FEATURE_DIM), np.float32)
         # Pictures are stored channels last, which is also what convolutions on CPUs and tensor
         # cores like best; the view keeps that layout through the network.
         images = pixels_to_channels_first(self._tensor(pixels))
@@ -42,6 +44,8 @@ class TorchEngine:
     @torch.inference_mode()
     def encode_outfits(self, features: Float32Array, mask: BoolArray) -> Float32Array:
         """Outfit vectors `(B, 128)` of features `(B, M, 128)` and mask `(B, M)`."""
+        if len(mask) == 0:
+            return np.zeros((0, FEATURE_DIM), np.float32)
         return _array(self._model.encode_outfits(self._tensor(features), self._tensor(mask)))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
