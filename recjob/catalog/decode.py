@@ -114,7 +114,7 @@ def _read(root: str, image: str, max_bytes: int) -> bytes:
                     f"{status.st_size} bytes are more than images.max_bytes ({max_bytes})"
                 )
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(max_bytes)
+                return file.read(status.st_size)
         finally:
             os.close(descriptor)
     except FileNotFoundError:

@@ -1,0 +1,209 @@
+"""Packed pictures: the store's promises, also when it is killed or shared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recjob.catalog.images import PackedImages
+from recjob.errors import DataError, SettingsError, TemporaryError
+from recjob.settings import ImageSettings
+
+SIZE = 32
+SETTINGS = ImageSettings(size=SIZE, workers=2)
+
+
+def pictures(folder: Path, count: int, size: int = 40) -> list[str]:
+    """Plain colours that differ by picture; PNG, so that the colour is exact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for number in range(count):
+        name = f"{number:04d}.png"
+        Image.new("RGB", (size, size), colour(number)).save(folder / name)
+        names.append(name)
+    return names
+
+
+def colour(number: int) -> tuple[int, int, int]:
+    return number % 256, number // 256, 77
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_pack_and_find(tmp_path: Path) -> None:
+    names = pictures(tmp_path / "shop", 20)
+    store = PackedImages.open(tmp_path / "store", SIZE)
+    assert store.pixels.shape == (0, SIZE, SIZE, 3)
+    progress: list[int] = []
+    report = store.add_folder(tmp_path / "shop", names, SETTINGS, progress.append)
+    assert report.hashes == tuple(sha256(tmp_path / "shop" / name) for name in names)
+    assert (report.bad, report.added, progress[-1]) == ((), 20, 20)
+    for opened in (store, PackedImages.open(tmp_path / "store", SIZE)):
+        rows = opened.rows(list(reversed(report.hashes)))
+        assert rows.dtype == np.int64
+        pixels = opened.pixels[rows]
+        for number, square in zip(range(19, -1, -1), pixels, strict=True):
+            assert (square == colour(number)).all()
+        with pytest.raises(ValueError, match="read-only"):
+            opened.pixels[0] = 0
+
+
+def test_what_is_packed_is_not_decoded_again(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    names = pictures(shop, 5)
+    (shop / "copy.png").write_bytes((shop / names[0]).read_bytes())
+    store = PackedImages.open(tmp_path / "store", SIZE)
+    report = store.add_folder(shop, [*names, "copy.png"], SETTINGS)
+    assert report.added == 5
+    assert report.hashes[5] == report.hashes[0]
+    pixels = tmp_path / "store" / "pixels.u8"
+    before = (pixels.stat().st_mtime_ns, pixels.read_bytes())
+    again = store.add_folder(shop, [*names, "copy.png"], SETTINGS)
+    assert again.hashes == report.hashes
+    assert again.added == 0
+    assert pixels.read_bytes() == before[1]
+
+
+def test_bad_pictures_are_listed_and_the_good_ones_stay(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    names = pictures(shop, 2)
+    (shop / "text.jpg").write_text("I am no picture")
+    report = PackedImages.open(tmp_path / "store", SIZE).add_folder(
+        shop, [names[0], "text.jpg", "missing.jpg", names[1]], SETTINGS
+    )
+    assert [hash_ != "" for hash_ in report.hashes] == [True, False, False, True]
+    assert [bad.image for bad in report.bad] == ["text.jpg", "missing.jpg"]
+    assert report.added == 2
+
+
+def test_missing_pictures(tmp_path: Path) -> None:
+    store = PackedImages.open(tmp_path / "store", SIZE)
+    with pytest.raises(DataError, match=r"1 of 1 pictures are missing.*import the items again"):
+        store.rows(["0" * 64])
+    report = store.add_folder(tmp_path / "shop", pictures(tmp_path / "shop", 3), SETTINGS)
+    with pytest.raises(DataError, match=r"2 of 5 pictures are missing.*ffff"):
+        store.rows([*report.hashes, "f" * 64, ""])
+    assert store.rows([]).shape == (0,)
+
+
+def test_another_size(tmp_path: Path) -> None:
+    PackedImages.open(tmp_path / "store", SIZE)
+    with pytest.raises(SettingsError, match=r"pictures of 32 pixels, but images\.size is 64"):
+        PackedImages.open(tmp_path / "store", 64)
+
+
+@pytest.mark.parametrize("damage", ["head", "name", "pixels", "gone"])
+def test_a_damaged_store(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "store"
+    store = PackedImages.open(folder, SIZE)
+    store.add_folder(tmp_path / "shop", pictures(tmp_path / "shop", 3), SETTINGS)
+    index, pixels = folder / "index.txt", folder / "pixels.u8"
+    if damage == "head":
+        index.write_text("something else\n")
+    elif damage == "name":
+        index.write_bytes(index.read_bytes()[:-5])
+    elif damage == "pixels":
+        os.truncate(pixels, pixels.stat().st_size - 1)
+    else:
+        pixels.unlink()
+    with pytest.raises(DataError, match="is damaged; delete the folder"):
+        PackedImages.open(folder, SIZE)
+
+
+def test_pixels_beyond_the_index_are_cut_off(tmp_path: Path) -> None:
+    """What an import leaves behind that died between pixels and index."""
+    shop, folder = tmp_path / "shop", tmp_path / "store"
+    names = pictures(shop, 4)
+    store = PackedImages.open(folder, SIZE)
+    store.add_folder(shop, names[:2], SETTINGS)
+    with (folder / "pixels.u8").open("ab") as file:
+        file.write(b"\x99" * 1000)
+    store = PackedImages.open(folder, SIZE)
+    assert len(store) == 2
+    report = store.add_folder(shop, names, SETTINGS)
+    for number, square in enumerate(store.pixels[store.rows(report.hashes)]):
+        assert (square == colour(number)).all()
+    assert (folder / "pixels.u8").stat().st_size == 4 * SIZE * SIZE * 3
+
+
+ADD = """
+import sys
+from pathlib import Path
+from recjob.catalog import images
+from recjob.settings import ImageSettings
+images._CHUNK = images._COMMIT_PICTURES = 16
+store, shop = Path(sys.argv[1]), Path(sys.argv[2])
+names = sorted(path.name for path in shop.iterdir())[int(sys.argv[3]) :: int(sys.argv[4])]
+store = images.PackedImages.open(store, 32)
+print(store.add_folder(shop, names, ImageSettings(size=32, workers=2)).added)
+"""
+
+
+def adding(store: Path, shop: Path, first: int, step: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ADD, str(store), str(shop), str(first), str(step)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    """Each adds its half and a share of the other's; nothing is there twice or wrong."""
+    shop, folder = tmp_path / "shop", tmp_path / "store"
+    names = pictures(shop, 300)
+    processes = [adding(folder, shop, 0, 1), adding(folder, shop, 0, 2)]
+    added = [int(process.communicate(timeout=60)[0]) for process in processes]
+    assert sum(added) == 300
+    store = PackedImages.open(folder, SIZE)
+    assert len(store) == 300
+    rows = store.rows([sha256(shop / name) for name in names])
+    for number, square in enumerate(store.pixels[rows]):
+        assert (square == colour(number)).all()
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    shop, folder = tmp_path / "shop", tmp_path / "store"
+    names = pictures(shop, 600)
+    hashes = [sha256(shop / name) for name in names]
+    for wait in (0.0, 0.01, 0.03, 0.06):
+        process = adding(folder, shop, 0, 1)
+        deadline = time.monotonic() + 30
+        pixels = folder / "pixels.u8"
+        start = pixels.stat().st_size if pixels.exists() else 0
+        while process.poll() is None and time.monotonic() < deadline:
+            if pixels.exists() and pixels.stat().st_size > start:
+                break
+            time.sleep(0.001)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        store = PackedImages.open(folder, SIZE)
+        known = set(store._hashes.tolist())
+        there = [number for number, name in enumerate(hashes) if name.encode() in known]
+        rows = store.rows([hashes[number] for number in there])
+        for number, square in zip(there, store.pixels[rows], strict=True):
+            assert (square == colour(number)).all()
+    report = PackedImages.open(folder, SIZE).add_folder(shop, names, SETTINGS)
+    assert list(report.hashes) == hashes
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    folder = tmp_path / "store"
+    store = PackedImages.open(folder, SIZE)
+    names = pictures(tmp_path / "shop", 3)
+    (folder / "index.new").symlink_to("/dev/full")
+    with pytest.raises(TemporaryError, match="the disk is full"):
+        store.add_folder(tmp_path / "shop", names, SETTINGS)
+    (folder / "index.new").unlink()
+    assert len(PackedImages.open(folder, SIZE)) == 0
+    assert store.add_folder(tmp_path / "shop", names, SETTINGS).added == 3
