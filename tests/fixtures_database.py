@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -21,26 +24,39 @@ TEMPLATE = "template_recjob"
 _numbers = itertools.count(1)
 
 
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for a server's data: in memory where there is room, since disks are slow to sync.
+
+    Not pytest's own folder: its path is long, and the server's OS user has to pass through it.
+    """
+    memory = Path("/dev/shm")
+    room = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    with tempfile.TemporaryDirectory(prefix="recjob-", dir=memory if room else None) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[embedded.EmbeddedServer]:
     """A server of this session, which holds one migrated database as a template."""
-    # Not pytest's folder: its path is long, and the server's OS user has to pass through it.
-    home = Path(tempfile.mkdtemp(prefix="recjob-"))
-    server = embedded.EmbeddedServer(home / "postgres")
-    server.start()
-    try:
-        with _superuser(server) as connection:
-            # A test's data may be lost in a crash of the machine.
-            for option in ("fsync", "synchronous_commit", "full_page_writes"):
-                connection.execute(f"ALTER SYSTEM SET {option} = off".encode())
-            connection.execute("SELECT pg_reload_conf()")
-            connection.execute(f"CREATE DATABASE {TEMPLATE}".encode())
-        with administrator(server.url.set(database=TEMPLATE)) as engine:
-            schema.upgrade(engine)
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with scratch_folder() as home:
+        server = embedded.EmbeddedServer(home / "postgres")
+        server.start()
+        try:
+            with _superuser(server) as connection:
+                # A test's data may be lost in a crash of the machine.
+                for option in ("fsync", "synchronous_commit", "full_page_writes"):
+                    connection.execute(f"ALTER SYSTEM SET {option} = off".encode())
+                connection.execute("SELECT pg_reload_conf()")
+                connection.execute(f"CREATE DATABASE {TEMPLATE}".encode())
+            with administrator(server.url.set(database=TEMPLATE)) as engine:
+                schema.upgrade(engine)
+            yield server
+        finally:
+            # Writing out what is about to be deleted would take longer than the tests.
+            pid = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, signal.SIGQUIT)
+            server.stop()
 
 
 @pytest.fixture

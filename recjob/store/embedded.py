@@ -9,6 +9,7 @@ gives back the locks of killed processes, so nothing has to be cleaned up after 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -41,6 +42,7 @@ START_SECONDS = 600
 STOP_SECONDS = 60
 CONNECT_SECONDS = 5
 POLL_SECONDS = 0.2
+SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103
 """Bytes that every Unix accepts as the path of a socket."""
 SERVER_OPTIONS = {
@@ -61,8 +63,17 @@ class _OsUser:
     uid: int | None = None
     gid: int | None = None
 
-    def run(self, *command: str, timeout: float) -> tuple[int, str]:
-        """Exit status and output. Through a file: a daemon would keep a pipe open for ever."""
+    def run(
+        self, *command: str, timeout: float, data_folder: Path | None = None
+    ) -> tuple[int, str]:
+        """Exit status and output; `data_folder` is where pg_ctl and the server work.
+
+        The folder goes by environment, for pg_ctl would put an option into a shell's double quotes.
+        """
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+        if data_folder is not None:
+            environment["PGDATA"] = str(data_folder)
+        # Output goes through a file: the server would keep a pipe open for ever.
         with tempfile.TemporaryFile() as output:
             try:
                 done = subprocess.run(  # noqa: S603
@@ -70,8 +81,8 @@ class _OsUser:
                     user=self.uid,
                     group=self.gid,
                     extra_groups=None if self.uid is None else [],
-                    cwd="/",
-                    env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                    cwd=data_folder or "/",
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -138,6 +149,8 @@ class EmbeddedServer:
                 code, output = self._control("stop", "-m", "fast", "-t", str(STOP_SECONDS))
                 if code != 0:
                     log.warning("embedded Postgres did not stop: %s", _last_line(output))
+                elif self._socket_folder() != self.folder:
+                    self._socket_folder().rmdir()
             os.close(self._share)
             self._share = None
 
@@ -229,26 +242,22 @@ class EmbeddedServer:
                 raise TemporaryError(
                     f"embedded Postgres does not answer after {START_SECONDS} s; see {self._log}"
                 )
-            if self._process_alive():  # starting, recovering or stopping
+            if self._alive():  # starting, recovering, stopping, or on its way out after a kill
                 time.sleep(POLL_SECONDS)
                 continue
-            # The pid may belong to another program by now, which Postgres takes for a server.
-            (self.folder / "postmaster.pid").unlink(missing_ok=True)
-            options = SERVER_OPTIONS | {"unix_socket_directories": f'"{self._socket_folder()}"'}
+            self._remove_stale_locks()
+            folder = str(self._socket_folder()).replace('"', '""')
+            options = SERVER_OPTIONS | {"unix_socket_directories": f'"{folder}"'}
             arguments = " ".join(f"-c {shlex.quote(f'{k}={v}')}" for k, v in options.items())
             start = self._log.stat().st_size if self._log.exists() else 0
             code, output = self._control(
-                "start", "-l", str(self._log), "-o", arguments, "-t", str(START_SECONDS)
+                "start", "-l", self._log.name, "-o", arguments, "-t", str(START_SECONDS)
             )
-            if code == 0:
-                continue
-            with self._log.open("rb") as file:
-                file.seek(start)
-                output += file.read().decode(errors="replace")
-            if "shared memory" in output or "already running" in output:
-                time.sleep(POLL_SECONDS)  # backends of a killed server, on their way out
-                continue
-            raise _failure(f"embedded Postgres does not start; see {self._log}", output)
+            if code != 0:
+                with contextlib.suppress(FileNotFoundError), self._log.open("rb") as file:
+                    file.seek(start)
+                    output += file.read().decode(errors="replace")
+                raise _failure(f"embedded Postgres does not start; see {self._log}", output)
 
     @property
     def _log(self) -> Path:
@@ -257,8 +266,9 @@ class EmbeddedServer:
     def _control(self, action: str, *options: str) -> tuple[int, str]:
         return self._os_user.run(
             str(self._programs / "pg_ctl"),
-            *(action, "-w", "-D", str(self.folder), *options),
+            *(action, "-w", *options),
             timeout=START_SECONDS + STOP_SECONDS,
+            data_folder=self.folder,
         )
 
     def _answers(self) -> bool:
@@ -273,22 +283,41 @@ class EmbeddedServer:
             return False
         return True
 
-    def _process_alive(self) -> bool:
-        """Whether the pid file names a living Postgres of this folder, whatever its state."""
-        try:
-            pid = int((self.folder / "postmaster.pid").read_text().split("\n", 1)[0])
-            process = psutil.Process(pid)
-            return (
-                process.name().startswith("postgres")
-                and process.status() != psutil.STATUS_ZOMBIE
-                and Path(process.cwd()).samefile(self.folder)
-            )
-        except (OSError, ValueError, psutil.Error):
-            return False
+    def _alive(self) -> bool:
+        """Whether any Postgres process works in this folder, also without its postmaster."""
+        for process in psutil.process_iter():
+            try:
+                if (
+                    process.name().startswith("postgres")
+                    and process.status() != psutil.STATUS_ZOMBIE
+                    and Path(process.cwd()).samefile(self.folder)
+                ):
+                    return True
+            except (OSError, psutil.Error):
+                continue
+        return False
+
+    def _remove_stale_locks(self) -> None:
+        """Remove lock files whose pid lives but is no server of this folder.
+
+        The pid of a dead server can belong to another program by now (in a container the same
+        small numbers come again), or to a zombie; Postgres takes either for a running server.
+        A file with a dead pid is left to Postgres, which checks it more closely.
+        """
+        for path in (
+            self.folder / "postmaster.pid",
+            self._socket_folder() / f"{SOCKET}.lock",
+        ):
+            try:
+                pid = int(path.read_text().split("\n", 1)[0])
+            except (FileNotFoundError, ValueError):
+                continue
+            if psutil.pid_exists(pid):
+                path.unlink()
 
     def _socket_folder(self) -> Path:
         """The data folder itself, or where its path is too long for a socket, a private one."""
-        if len(os.fsencode(self.folder / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH:
+        if len(os.fsencode(self.folder / SOCKET)) <= LONGEST_SOCKET_PATH:
             return self.folder
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"recjob-{digest}"

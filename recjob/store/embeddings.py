@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -70,3 +71,35 @@ def delete_embeddings(connection: Connection, entity: Entity, model_id: str) -> 
         text(f"DELETE FROM {_TABLES[entity]} WHERE model_key = :key"),  # noqa: S608
         {"key": model_key(connection, model_id)},
     ).rowcount
+
+
+@dataclass(frozen=True)
+class EmbeddingSet:
+    """The float32 vectors of a model: a further file of its artifact folder."""
+
+    file: str
+    sha256: str
+
+
+def register_embedding_set(connection: Connection, model_id: str, file: str, sha256: str) -> None:
+    """Make this file the model's vectors."""
+    connection.execute(
+        text(
+            "INSERT INTO embedding_set (model_key, file, sha256) "
+            "VALUES (:model_key, :file, :sha256) ON CONFLICT (model_key) DO UPDATE "
+            "SET file = excluded.file, sha256 = excluded.sha256, created = now()"
+        ),
+        {"model_key": model_key(connection, model_id), "file": file, "sha256": sha256},
+    )
+
+
+def embedding_set(connection: Connection, model_id: str) -> EmbeddingSet | None:
+    """The model's vectors; None where it has not embedded anything yet."""
+    row = connection.execute(
+        text(
+            "SELECT file, embedding_set.sha256 FROM embedding_set JOIN model USING (model_key) "
+            "WHERE model_id = :model_id"
+        ),
+        {"model_id": model_id},
+    ).one_or_none()
+    return None if row is None else EmbeddingSet(*row)
