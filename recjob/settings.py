@@ -147,8 +147,8 @@ class AutoencoderSettings(Section):
     """Length of the code in which items are compared."""
     warmup: float = Field(0.1, gt=0, lt=1)
     """Share of the steps in which the rate rises."""
-    neighbours: int = Field(32, ge=1)
-    """Nearest items of the same category kept per item."""
+    chroma_weight: float = Field(4.0, ge=0)
+    """Weight of the error of colour differences beside that of the pixels."""
 
 
 class UserSettings(Section):

@@ -42,6 +42,14 @@ CREATE TABLE engine (
 );
 COMMENT ON COLUMN engine.key IS 'names all that the file depends on: network, runtime, target';
 
+CREATE TABLE embedding_set (
+    model_key integer PRIMARY KEY REFERENCES model,
+    file text NOT NULL,
+    sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    created timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE embedding_set IS 'the float32 vectors of a model, the truth that jobs compute from';
+
 CREATE TABLE item_feature (
     model_key integer NOT NULL REFERENCES model,
     item_key integer NOT NULL,
@@ -61,9 +69,9 @@ CREATE TABLE user_embedding (
     PRIMARY KEY (model_key, user_key)
 );
 
-GRANT SELECT, INSERT, UPDATE ON model, engine TO recjob_writer;
+GRANT SELECT, INSERT, UPDATE ON model, engine, embedding_set TO recjob_writer;
 GRANT SELECT, INSERT, DELETE ON item_feature, outfit_embedding, user_embedding TO recjob_writer;
-GRANT SELECT ON model, engine TO recjob_monitor;
+GRANT SELECT ON model, engine, embedding_set TO recjob_monitor;
 """
 
 
@@ -75,5 +83,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET ROLE recjob_owner")
-    op.execute("DROP TABLE user_embedding, outfit_embedding, item_feature, engine, model")
+    op.execute(
+        "DROP TABLE user_embedding, outfit_embedding, item_feature, embedding_set, engine, model"
+    )
     op.execute("RESET ROLE")

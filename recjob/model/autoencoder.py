@@ -23,6 +23,8 @@ class Autoencoder(nn.Module):
 
     def __init__(self, image_size: int, latent_dim: int) -> None:
         super().__init__()
+        self.image_size = image_size
+        self.latent_dim = latent_dim
         scale = 2 ** len(DECODER_CHANNELS)
         if image_size % scale:
             raise ValueError(f"image_size must be a multiple of {scale}, got {image_size}")

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
 from recjob.errors import DataError, RecjobError
 from recjob.model.autoencoder import Autoencoder
-from recjob.settings import AutoencoderSettings, Settings
+from recjob.settings import Settings
 from recjob.training.compute import Compute, choose_compute
 from recjob.training.fit import Progress, seeded_generator
 from recjob.training.pictures import flip_at_random
@@ -26,15 +26,11 @@ NEIGHBOUR_BLOCK: Final = 1024
 
 @dataclass(frozen=True)
 class TrainedAutoencoder:
-    """The autoencoder and what the other recipes take from it."""
+    """The autoencoder and how its training went."""
 
     model: Autoencoder
     losses: tuple[float, ...]
-    """Mean squared error of each epoch, of pixels in [0, 1]."""
-    latents: Float32Array
-    """(n_items, latent_dim); zeros for items in quarantine."""
-    neighbours: Int64Array
-    """(n_items, K) visually similar items of the same category, nearest first, -1 padding."""
+    """Loss of each epoch."""
 
 
 def train_autoencoder(
@@ -44,7 +40,7 @@ def train_autoencoder(
     settings: Settings,
     on_progress: Progress | None = None,
 ) -> TrainedAutoencoder:
-    """Train on every picture of the catalog, then find each item's neighbours.
+    """Train on every usable picture of the catalog.
 
     Raises:
         DataError: where the catalog has no usable picture.
@@ -76,11 +72,11 @@ def train_autoencoder(
         losses = []
         for step in range(steps):
             items = shuffled[step * batch_size : (step + 1) * batch_size]
-            seen = _pictures(pixels, picture_rows[items], options, compute)
+            seen = _pictures(pixels, picture_rows[items], options.image_size, compute)
             seen = flip_at_random(seen, flips)
             with compute.autocast():
                 reconstruction = model(seen)
-            loss = functional.mse_loss(reconstruction.float(), seen / 255)
+            loss = reconstruction_loss(reconstruction.float(), seen / 255, options.chroma_weight)
             losses.append(float(loss.detach()))
             if not np.isfinite(losses[-1]):
                 where = f"epoch {epoch + 1}, step {step + 1}"
@@ -95,9 +91,18 @@ def train_autoencoder(
                 on_progress(done, steps * options.epochs, note)
         epoch_losses.append(float(np.mean(losses)))
     model.eval()
-    latents = encode_latents(model, catalog, pixels, picture_rows, options, compute)
-    neighbours = latent_neighbours(latents, catalog, options.neighbours)
-    return TrainedAutoencoder(model, tuple(epoch_losses), latents, neighbours)
+    return TrainedAutoencoder(model, tuple(epoch_losses))
+
+
+def reconstruction_loss(reconstruction: Tensor, truth: Tensor, chroma_weight: float) -> Tensor:
+    """Squared error of pixels `(B, 3, S, S)`, plus that of their colour differences.
+
+    Brightness and outline dominate the plain error, and then neighbours share their shape but not
+    their colour. R - G and G - B are free of brightness.
+    """
+    error = reconstruction - truth
+    chroma = error[:, :2] - error[:, 1:]
+    return error.square().mean() + chroma_weight * chroma.square().mean()
 
 
 @torch.no_grad()
@@ -106,15 +111,16 @@ def encode_latents(
     catalog: Catalog,
     pixels: NDArray[np.uint8],
     picture_rows: Int64Array,
-    options: AutoencoderSettings,
+    batch_size: int,
     compute: Compute,
 ) -> Float32Array:
     """Latents `(n_items, latent_dim)` of every usable item; zeros for the others."""
-    latents = np.zeros((catalog.n_items, options.latent_dim), np.float32)
+    model.to(compute.device)
+    latents = np.zeros((catalog.n_items, model.latent_dim), np.float32)
     usable = np.flatnonzero(catalog.item_usable)
-    for start in range(0, usable.size, options.batch_size):
-        items = usable[start : start + options.batch_size]
-        seen = _pictures(pixels, picture_rows[items], options, compute)
+    for start in range(0, usable.size, batch_size):
+        items = usable[start : start + batch_size]
+        seen = _pictures(pixels, picture_rows[items], model.image_size, compute)
         with compute.autocast():
             encoded = model.encode(seen)
         latents[items] = encoded.float().cpu().numpy()
@@ -146,12 +152,12 @@ def latent_neighbours(latents: Float32Array, catalog: Catalog, count: int) -> In
 def _pictures(
     pixels: NDArray[np.uint8],
     rows: Int64Array,
-    options: AutoencoderSettings,
+    image_size: int,
     compute: Compute,
 ) -> Tensor:
     """`(B, 3, S, S)` float in [0, 255] at the autoencoder's size."""
     full = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(compute.device).float()
-    side = (options.image_size, options.image_size)
+    side = (image_size, image_size)
     if full.shape[-2:] == side:
         return full
     return functional.interpolate(full, side, mode="bilinear", antialias=True)

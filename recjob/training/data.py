@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recjob.catalog.catalog import PADDING, Catalog, Int32Array, Int64Array
-from recjob.catalog.negatives import RandomNegatives, hard_negatives
+from recjob.catalog.negatives import KnownPositives, RandomNegatives, hard_negatives
 from recjob.catalog.split import Part, split_parts, warm_users
 from recjob.errors import DataError
 from recjob.settings import Settings
@@ -113,6 +113,8 @@ class BatchSource:
         self._random = RandomNegatives(data.catalog, self._positives[:, 1])
         self._rng = np.random.default_rng([seed, 1])
         self._known = np.unique(self._pair_key(self._positives[:, 0], self._positives[:, 1]))
+        # Only what trains may be known here: else negatives would tell of validation and test.
+        self._own_positives = KnownPositives(replace(data.catalog, positives=self._positives))
 
     @property
     def steps(self) -> int:
@@ -132,7 +134,9 @@ class BatchSource:
             valid = None
             if n_hard:
                 owners = np.repeat(users, self._per_positive)[:n_hard]
-                hard = hard_negatives(self._positives, owners, self._rng)
+                hard = hard_negatives(
+                    catalog, self._positives, owners, self._rng, self._own_positives
+                )
                 negatives[:n_hard] = catalog.outfit_items[hard]
                 known = np.isin(self._pair_key(users[:, None], hard[None, :]), self._known)
                 valid_rows = np.ones((users.size, like.size), np.bool_)

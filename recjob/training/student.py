@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recjob.catalog.catalog import Float32Array
 from recjob.catalog.split import Part
 from recjob.model.augment import augment_pair
 from recjob.model.losses import (
@@ -27,7 +26,7 @@ from recjob.training.fit import (
     seeded_generator,
 )
 from recjob.training.pictures import encode_sets
-from recjob.training.teacher_scores import TeacherScores
+from recjob.training.teacher_scores import FrozenTeacher, TeacherScores
 from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
 
@@ -35,8 +34,7 @@ from recjob.training.weights import start_backbone
 def distill(
     data: TrainingData,
     settings: Settings,
-    teacher: OutfitRecommender,
-    teacher_features: Float32Array,
+    teacher: FrozenTeacher,
     neighbours: Tensor,
     autoencoder_trunk: dict[str, Tensor] | None = None,
     on_progress: Progress | None = None,
@@ -44,10 +42,9 @@ def distill(
     """Train `settings.student`; the best epoch on the student's validation half is kept.
 
     Args:
-        data: positives and pictures, with the users that the teacher was trained on.
+        data: positives and pictures.
         settings: all settings; `student`, `evaluation` and `seed` matter most.
-        teacher: frozen; only its Set Transformer and users run in the loop.
-        teacher_features: `(n_items, 128)` the teacher's item features, computed once.
+        teacher: its item features are computed already; only its Set Transformer runs here.
         neighbours: `(n_items, K)` int64 for *replace*, -1 padding.
         autoencoder_trunk: where the trunk starts with `weights = "autoencoder"`.
         on_progress: told after every step.
@@ -75,7 +72,7 @@ def distill(
         settings.seed + 1,
     )
     validator = Validator(data, Part.VALIDATION_STUDENT, settings, compute, settings.seed)
-    judge = TeacherScores(data, teacher, teacher_features, compute, settings.seed)
+    judge = TeacherScores(data, teacher, compute, settings.seed)
     alpha = judge.alpha(options)
     flips = seeded_generator(settings.seed, 2)
     augmentations = seeded_generator(settings.seed, 3)

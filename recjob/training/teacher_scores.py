@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,8 +13,12 @@ from torch import Tensor
 from recjob.catalog.catalog import PADDING, Float32Array, Int32Array
 from recjob.catalog.negatives import RandomNegatives
 from recjob.errors import RefusedError
-from recjob.model.recommender import OutfitRecommender, unit
-from recjob.settings import StudentSettings
+from recjob.inference.embedding import embed_items, embed_outfits
+from recjob.inference.embedding import unit as embedding_unit
+from recjob.inference.torch_engine import TorchEngine
+from recjob.model.cold_start import cold_start_vectors
+from recjob.model.recommender import FEATURE_DIM, OutfitRecommender, unit
+from recjob.settings import Settings, StudentSettings
 from recjob.training.compute import Compute
 from recjob.training.data import Batch, TrainingData
 
@@ -20,25 +26,85 @@ BLOCK: Final = 8192
 """Outfits per pass of the teacher's Set Transformer when its means are computed."""
 
 
+@dataclass(frozen=True)
+class FrozenTeacher:
+    """A teacher that has seen every picture once."""
+
+    model: OutfitRecommender
+    features: Float32Array
+    """(n_items, 128) item features; zeros for items in quarantine."""
+    user_vectors: Float32Array
+    """(n_warm, 128) in the order of `TrainingData.users`."""
+
+
+def freeze_teacher(
+    model: OutfitRecommender,
+    user_ids: Sequence[str],
+    data: TrainingData,
+    settings: Settings,
+    compute: Compute,
+    on_progress: Callable[[int], None] | None = None,
+) -> FrozenTeacher:
+    """Run the teacher's trunk over every item, and find a vector for each user of `data`.
+
+    A user who came after the teacher was trained gets the teacher's cold-start vector (Eq. 24) of
+    the user's training outfits, so that such users are distilled too.
+
+    Args:
+        model: the teacher.
+        user_ids: `(n_users,)` the user of each row of `model.users`.
+        data: what the student trains on.
+        settings: batch sizes and the cold-start strategy.
+        compute: where it runs.
+        on_progress: told how many items are done.
+    """
+    catalog = data.catalog
+    batch_size = settings.embed.batch_size
+    engine = TorchEngine(model, compute.device, compute.bf16)
+    features = np.zeros((catalog.n_items, FEATURE_DIM), np.float32)
+    usable = np.flatnonzero(catalog.item_usable)
+    features[usable] = embed_items(
+        engine, data.pixels, data.picture_rows[usable], batch_size, on_progress
+    )
+    own = embedding_unit(model.users.weight.detach().float().cpu().numpy())
+    row_of = {user_id: row for row, user_id in enumerate(user_ids)}
+    ids = [catalog.user_ids[user] for user in data.users]
+    rows = np.array([row_of.get(user_id, PADDING) for user_id in ids], np.int64)
+    vectors = np.where(rows[:, None] == PADDING, np.float32(0), own[rows])
+    new = np.flatnonzero(rows == PADDING)
+    if new.size:
+        place = np.full(data.users.size, PADDING, np.int64)
+        place[new] = np.arange(new.size)
+        positives = data.training_positives
+        owner = place[data.model_row[positives[:, 0]]]
+        outfits = catalog.outfit_items[positives[owner != PADDING, 1]]
+        cold = settings.cold_start
+        vectors[new] = cold_start_vectors(
+            torch.from_numpy(own),
+            torch.from_numpy(embed_outfits(engine, features, outfits, batch_size)),
+            torch.from_numpy(owner[owner != PADDING]),
+            new.size,
+            cold.strategy,
+            cold.threshold,
+            cold.temperature,
+        ).numpy()
+    return FrozenTeacher(model, features, vectors.astype(np.float32))
+
+
 class TeacherScores:
     """Scores of the frozen teacher from cached item features: its trunk never runs again."""
 
     def __init__(
-        self,
-        data: TrainingData,
-        teacher: OutfitRecommender,
-        features: Float32Array,
-        compute: Compute,
-        seed: int,
+        self, data: TrainingData, teacher: FrozenTeacher, compute: Compute, seed: int
     ) -> None:
         self._compute = compute
-        self._teacher = teacher.to(compute.device).eval().requires_grad_(False)
-        self._features = torch.from_numpy(features).to(compute.device)
-        self._users = unit(self._teacher.users.weight)
+        self._model = teacher.model.to(compute.device).eval().requires_grad_(False)
+        self._features = torch.from_numpy(teacher.features).to(compute.device)
+        self._users = torch.from_numpy(teacher.user_vectors).to(compute.device)
         positives = data.training_positives
         rows = torch.from_numpy(data.model_row[positives[:, 0]].astype(np.int64)).to(compute.device)
         own = self._pairs(rows, data.catalog.outfit_items[positives[:, 1]])
-        count = torch.bincount(rows, minlength=teacher.n_users).clamp(min=1)
+        count = torch.bincount(rows, minlength=len(self._users)).clamp(min=1)
         self._user_mean = torch.zeros_like(self._users[:, 0]).index_add_(0, rows, own) / count
         draws = RandomNegatives(data.catalog, positives[:, 1])
         negatives = draws.draw(positives[:, 1], np.random.default_rng([seed, 5]))
@@ -86,7 +152,7 @@ class TeacherScores:
         """Unit outfit vectors `(B, 128)` of `(B, M)` items."""
         outfits = outfits.to(self._compute.device)
         mask = outfits != PADDING
-        return unit(self._teacher.encode_outfits(self._features[outfits.clamp(min=0)], mask))
+        return unit(self._model.encode_outfits(self._features[outfits.clamp(min=0)], mask))
 
     @torch.no_grad()
     def _pairs(self, rows: Tensor, outfits: Int32Array) -> Tensor:

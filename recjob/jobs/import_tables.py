@@ -1,0 +1,93 @@
+"""Job `import tables FOLDER`: the import format into the catalog and the packed pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from recjob.catalog.images import ImageReport
+from recjob.catalog.tables import FolderTables, read_folder
+from recjob.jobs.progress import progress_bar
+from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.workspace import open_pictures
+from recjob.store.catalog_import import TableCounts, write_tables
+from recjob.store.catalog_store import known_items, known_outfits
+
+
+class BadPicture(BaseModel):
+    """An item that went into quarantine, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    item: str
+    image: str
+    reason: str
+
+
+class RowCounts(BaseModel):
+    """What the import did to one table, in rows of the folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    added: int
+    updated: int
+    unchanged: int
+
+
+class ImportResult(JobResult):
+    """What an import did."""
+
+    items: RowCounts
+    outfits: RowCounts
+    interactions: RowCounts
+    users: RowCounts
+    pictures_decoded: int
+    quarantined: tuple[BadPicture, ...]
+
+
+def import_tables(context: JobContext, folder: Path) -> ImportResult:
+    """Check everything, decode the pictures, then write the catalog in one transaction.
+
+    A bad picture quarantines its item and the job goes on; anything else that is wrong raises
+    DataError with file, line and column, and nothing is imported.
+    """
+    settings = context.settings
+    with context.stage("check"), context.database.connect() as connection:
+        tables = read_folder(
+            folder, settings.catalog, known_items(connection), known_outfits(connection)
+        )
+    with context.stage("pictures") as stage:
+        report = _pack(context, tables)
+        stage.items = len(report.hashes)
+    bad = {picture.image: picture.reason for picture in report.bad}
+    with context.stage("write") as stage, context.database.begin() as connection:
+        counts = write_tables(connection, tables, report.hashes, bad)
+        stage.items = sum(
+            table.num_rows for table in (tables.items, tables.outfits, tables.interactions)
+        )
+    items, images = tables.items["item_id"].to_pylist(), tables.items["image"].to_pylist()
+    return ImportResult(
+        items=_row_counts(counts.items),
+        outfits=_row_counts(counts.outfits),
+        interactions=_row_counts(counts.interactions),
+        users=_row_counts(counts.users),
+        pictures_decoded=report.added,
+        quarantined=tuple(
+            BadPicture(item=item, image=image, reason=bad[image])
+            for item, image in zip(items, images, strict=True)
+            if image in bad
+        ),
+    )
+
+
+def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
+    images = tables.items["image"].to_pylist()
+    with progress_bar("pictures", len(images)) as tell:
+        return open_pictures(context.settings).add_folder(
+            tables.folder, images, context.settings.images, lambda done: tell(done, "")
+        )
+
+
+def _row_counts(counts: TableCounts) -> RowCounts:
+    return RowCounts(added=counts.added, updated=counts.updated, unchanged=counts.unchanged)
