@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures_database"]
-
 pytest_plugins = ("tests.fixtures_database",)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

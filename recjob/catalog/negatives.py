@@ -23,7 +23,7 @@ class KnownPositives:
     def __init__(self, catalog: Catalog) -> None:
         users, outfits = catalog.positives.T
         sets = set_hashes(catalog.outfit_items)
-        self._pairs = np.unique(pair_hashes(_keys(users), sets[outfits]))
+        self._pairs = np.sort(pair_hashes(_keys(users), sets[outfits]))
 
     def contains(self, users: Int32Array, items: Int32Array) -> BoolArray:
         """(n,) whether row i of `items` (n, max_items) is a positive of `users[i]` (n,)."""
@@ -44,15 +44,14 @@ class RandomNegatives:
     def __init__(self, catalog: Catalog, outfits: Int32Array) -> None:
         self._catalog = catalog
         rows = catalog.outfit_items[np.unique(outfits)]
-        items = np.unique(rows)
-        items = items[items != PADDING]
-        items = items[catalog.item_usable[items]]
+        occurs = np.bincount(rows[rows != PADDING], minlength=catalog.n_items) > 0
+        items = np.flatnonzero(occurs & catalog.item_usable).astype(np.int32)
         category = catalog.item_category[items]
         # Items grouped by category: those of category c are pool[start[c] : start[c] + size[c]].
         self._pool = items[np.argsort(category, kind="stable")]
         self._size = np.bincount(category, minlength=len(catalog.categories)).astype(np.int64)
         self._start = np.cumsum(self._size) - self._size
-        self._positives = np.unique(set_hashes(rows))
+        self._positives = np.sort(set_hashes(rows))
 
     def draw(self, like: Int32Array, rng: np.random.Generator) -> Int32Array:
         """(n, max_items) item indices, padded: one random outfit for each outfit of `like` (n,).

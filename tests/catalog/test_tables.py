@@ -69,6 +69,15 @@ def test_good_folder(tmp_path: Path) -> None:
     assert tables.users["user_id"].to_pylist() == ["u1", "u9"]
 
 
+def test_files_from_other_programs(tmp_path: Path) -> None:
+    """A byte order mark, Windows line ends, no line end at the end."""
+    plain = read(good(tmp_path / "plain"))
+    dressed = ("\ufeff" + ITEMS.replace("\n", "\r\n")).rstrip()
+    assert read(good(tmp_path / "dressed", items=dressed)).items.equals(plain.items)
+    message = refusal(good(tmp_path / "dressed", items=dressed + "\r\n,top,d.jpg"))
+    assert "items.csv, line 5, column item_id" in message
+
+
 def test_attributes_and_availability(tmp_path: Path) -> None:
     nasty = 'say "hi"\\\tto\nme'
     items = (
