@@ -159,10 +159,14 @@ def _repair(
         # A pair below this line scores, exactly and rounded, below a k-th place already found.
         with np.errstate(over="ignore"):
             line = rows.scaled(_below(kth)) - rows.bound
-            line_down = torch.from_numpy(_below(line.astype(np.float32)))
+            line_down = _below(line.astype(np.float32))
+        # A zero vector scores zero everywhere: once its list is full, no later index can win.
+        line_down[(rows.norm == 0) & (keys[:, -1] != EMPTY)] = np.inf
         # A masked place is -inf and never passes, even where the line itself is -inf.
-        passing = (tile >= line_down[:, None]) & (tile > -torch.inf)
+        passing = (tile >= torch.from_numpy(line_down)[:, None]) & (tile > -torch.inf)
         pair_rows, places = (x.numpy() for x in passing.nonzero(as_tuple=True))
+        if not len(pair_rows):
+            continue
         found = columns.numpy()[places]
         values = np.zeros(len(found), np.float32)
         live = rows.norm[pair_rows] > 0  # a zero vector scores zero everywhere
