@@ -27,7 +27,7 @@ import psycopg
 from sqlalchemy import Connection, text
 
 from recjob.errors import LockedError, NotFoundError, TemporaryError
-from recjob.store.database import Database
+from recjob.store.database import Database, translated
 
 Outcome = Literal["running", "done", "failed", "killed"]
 
@@ -117,15 +117,10 @@ class Lease:
         """
         with self._guard:
             self.check()
-            try:
-                self._connection = self._connection or self._reconnect()
-                self._mark(
-                    "heartbeat = now(), stages = cast(%(stages)s AS jsonb)",
-                    {"stages": json.dumps(list(stages))},
-                )
-            except psycopg.OperationalError as error:
-                self._drop_connection()
-                raise TemporaryError(f"database {self._database.name}: {error}") from None
+            self._mark(
+                "heartbeat = now(), stages = cast(%(stages)s AS jsonb)",
+                {"stages": json.dumps(list(stages))},
+            )
 
     def freeze(self, parameters: Mapping[str, Any]) -> None:
         """Add to the row what the run works on."""
@@ -151,7 +146,6 @@ class Lease:
         with self._guard:
             try:
                 if self._lost is None:
-                    self._connection = self._connection or self._reconnect()
                     self._mark(
                         "outcome = %(outcome)s, ended = now(), heartbeat = now(), "
                         "counts = cast(%(counts)s AS jsonb), "
@@ -163,8 +157,6 @@ class Lease:
                             "error": error,
                         },
                     )
-            except psycopg.OperationalError as problem:
-                raise TemporaryError(f"database {self._database.name}: {problem}") from None
             finally:
                 self._drop_connection()
 
@@ -181,12 +173,20 @@ class Lease:
         return int(row[0])
 
     def _mark(self, assignments: str, values: dict[str, Any]) -> None:
-        assert self._connection is not None
-        done = self._connection.execute(
+        """Update the row, on a new connection where the old one is broken."""
+        statement = (
             f"UPDATE job_run SET {assignments} "  # noqa: S608
-            "WHERE run_id = %(run_id)s AND outcome = 'running'".encode(),
-            values | {"run_id": self.run_id},
-        )
+            "WHERE run_id = %(run_id)s AND outcome = 'running'"
+        ).encode()
+        values = values | {"run_id": self.run_id}
+        try:
+            self._connection = self._connection or self._reconnect()
+            done = self._connection.execute(statement, values)
+        except psycopg.OperationalError:
+            self._drop_connection()
+            self._connection = self._reconnect()
+            with translated(self._database.name):
+                done = self._connection.execute(statement, values)
         if done.rowcount != 1:
             self._lost = _lost_message(self.run_id)
             self.check()

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import psycopg
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from recjob.errors import NotFoundError
 from recjob.store.catalog_store import CatalogKeys
@@ -230,8 +230,9 @@ def _drop(database: Database, run_id: int) -> bool:
                 )
                 call_partition_function(connection, "drop", run_id)
             return True
-        except OperationalError as error:
+        except DBAPIError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                # The database is away, or a rollback has just shown this run.
                 log.warning("run %d is not dropped: %s", run_id, error.orig)
                 return False
             time.sleep(POLL_SECONDS)
