@@ -69,7 +69,8 @@ def popularity_list_scores(
     """Scores `(n, 1 + negatives)`: the sum of the items' training counts."""
     used = catalog.outfit_items[training_positives[:, 1]]
     counts = np.bincount(used[used != PADDING], minlength=catalog.n_items).astype(np.float32)
-    return np.where(lists.items == PADDING, 0, counts[lists.items]).sum(axis=2)
+    scores: Float32Array = np.where(lists.items == PADDING, 0, counts[lists.items]).sum(axis=2)
+    return scores
 
 
 def random_list_scores(lists: EvaluationLists, seed: int) -> Float32Array:

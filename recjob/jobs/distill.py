@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recjob.jobs.progress import progress_bar, steps_bar
+from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.train_teacher import TrainedResult, save_and_register, trained_result
 from recjob.jobs.workspace import (
@@ -16,7 +16,7 @@ from recjob.jobs.workspace import (
 from recjob.training.autoencoder import encode_latents, latent_neighbours
 from recjob.training.compute import choose_compute
 from recjob.training.student import distill as train
-from recjob.training.teacher_scores import FrozenTeacher, freeze_teacher
+from recjob.training.teacher_scores import freeze_teacher
 
 
 def distill(context: JobContext) -> TrainedResult:
@@ -31,14 +31,14 @@ def distill(context: JobContext) -> TrainedResult:
         context.freeze(teacher=teacher_row.model_id, autoencoder=autoencoder_row.model_id)
     with context.stage("teacher features") as stage:
         compute = choose_compute(settings.compute)
-        with progress_bar("teacher features", shop.catalog.n_items) as tell:
-            teacher: FrozenTeacher = freeze_teacher(
+        with progress_bar("teacher features", shop.catalog.n_items) as bar:
+            teacher = freeze_teacher(
                 stored.model,
                 stored.user_ids,
                 data,
                 settings,
                 compute,
-                on_progress=lambda done: tell(done, ""),
+                on_progress=bar.by,
             )
         stage.items = shop.catalog.n_items
     with context.stage("neighbours") as stage:
@@ -54,13 +54,13 @@ def distill(context: JobContext) -> TrainedResult:
             latent_neighbours(latents, shop.catalog, options.replace_neighbours)
         )
         stage.items = shop.catalog.n_items
-    with context.stage("train") as stage, steps_bar("student") as tell_steps:
+    with context.stage("train") as stage, progress_bar("student") as bar:
         trunk = (
             dict(autoencoder.backbone.trunk.state_dict())
             if options.weights == "autoencoder"
             else None
         )
-        trained = train(data, settings, teacher, neighbours, trunk, tell_steps)
+        trained = train(data, settings, teacher, neighbours, trunk, bar.to)
         stage.items = len(data.training_positives) * len(trained.epochs)
     with context.stage("save"):
         section = options.model_dump(mode="json")

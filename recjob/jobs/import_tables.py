@@ -83,9 +83,9 @@ def import_tables(context: JobContext, folder: Path) -> ImportResult:
 
 def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
     images = tables.items["image"].to_pylist()
-    with progress_bar("pictures", len(images)) as tell:
+    with progress_bar("pictures", len(images)) as bar:
         return open_pictures(context.settings).add_folder(
-            tables.folder, images, context.settings.images, lambda done: tell(done, "")
+            tables.folder, images, context.settings.images, lambda done: bar.to(done, len(images))
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,31 +21,42 @@ from rich.progress import (
 LINE_SECONDS: Final = 30.0
 """How often a log without a terminal gets a line."""
 
-Advance = Callable[[int, str], None]
-"""Told (done in all, a word on how it goes)."""
+
+class Bar:
+    """One bar; its total may become known only when the work tells."""
+
+    def __init__(self, label: str, total: int, bars: Progress | None) -> None:
+        self._label = label
+        self._total = total
+        self._bars = bars
+        self._task = None if bars is None else bars.add_task(label, total=total, rate="", note="")
+        self._start = time.monotonic()
+        self._last_line = self._start
+        self._done = 0
+
+    def by(self, count: int) -> None:
+        """`count` more are done."""
+        self.to(self._done + count, self._total)
+
+    def to(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` are done; `note` says how it goes."""
+        self._done, self._total = done, total
+        now = time.monotonic()
+        rate = f"{done / max(now - self._start, 1e-9):,.0f}/s"
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=total, rate=rate, note=note)
+        elif now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            line = f"{self._label}: {done:,} of {total:,}, {rate} {note}"
+            sys.stderr.write(line.rstrip() + "\n")
+            sys.stderr.flush()
 
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Iterator[Advance]:
-    """A bar of `total` steps on standard error while the block runs."""
-    start = time.monotonic()
-
-    def rate(done: int) -> str:
-        return f"{done / max(time.monotonic() - start, 1e-9):,.0f}/s"
-
+def progress_bar(label: str, total: int = 0) -> Iterator[Bar]:
+    """A bar on standard error while the block runs."""
     if not sys.stderr.isatty():
-        last = start
-
-        def say(done: int, note: str) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= LINE_SECONDS:
-                last = now
-                text = f"{label}: {done:,}/{total:,}, {rate(done)} {note}"
-                sys.stderr.write(text.rstrip() + "\n")
-                sys.stderr.flush()
-
-        yield say
+        yield Bar(label, total, None)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -56,29 +67,4 @@ def progress_bar(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=total, rate="", note="")
-
-        def show(done: int, note: str) -> None:
-            bars.update(task, completed=done, rate=rate(done), note=note)
-
-        yield show
-
-
-@contextmanager
-def steps_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar whose total is only known once the work tells: (done, total, note)."""
-    bar: Advance | None = None
-    opened = None
-
-    def tell(done: int, total: int, note: str) -> None:
-        nonlocal bar, opened
-        if bar is None:
-            opened = progress_bar(label, total)
-            bar = opened.__enter__()
-        bar(done, note)
-
-    try:
-        yield tell
-    finally:
-        if opened is not None:
-            opened.__exit__(None, None, None)
+        yield Bar(label, total, bars)

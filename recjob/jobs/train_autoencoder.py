@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recjob.inference.model_files import save_autoencoder
-from recjob.jobs.progress import steps_bar
+from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext, JobResult
 from recjob.jobs.workspace import read_shop, register_active
 from recjob.store.artifacts import new_model_id
@@ -26,8 +26,8 @@ def train_autoencoder(context: JobContext) -> AutoencoderResult:
     options = settings.autoencoder
     with context.stage("read"):
         shop = read_shop(context)
-    with context.stage("train") as stage, steps_bar("autoencoder") as tell:
-        trained = train(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings, tell)
+    with context.stage("train") as stage, progress_bar("autoencoder") as bar:
+        trained = train(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings, bar.to)
         stage.items = int(shop.catalog.item_usable.sum()) * options.epochs
     with context.stage("save"):
         model_id = new_model_id("autoencoder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recjob.catalog.catalog import Catalog
 from recjob.inference.model_files import save_recommender
-from recjob.jobs.progress import steps_bar
+from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext, JobResult
 from recjob.jobs.workspace import autoencoder_trunk, read_shop, register_active, training_data
 from recjob.store.artifacts import new_model_id
@@ -35,8 +35,8 @@ def train_teacher(context: JobContext) -> TrainedResult:
         shop = read_shop(context)
         data = training_data(shop, settings)
         trunk = autoencoder_trunk(context, settings.teacher.weights)
-    with context.stage("train") as stage, steps_bar("teacher") as tell:
-        trained = train(data, settings, trunk, tell)
+    with context.stage("train") as stage, progress_bar("teacher") as bar:
+        trained = train(data, settings, trunk, bar.to)
         stage.items = len(data.training_positives) * len(trained.epochs)
     with context.stage("save"):
         section = settings.teacher.model_dump(mode="json")

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 USER_BLOCK: Final = 65_536
 """Users per step; with the block of newcomers it bounds memory (64 MiB of similarities)."""
+Strategy = Literal["w-avg", "avg"]
+
 COLD_BLOCK: Final = 256
 """Newcomers per step."""
 
@@ -24,7 +26,7 @@ def cold_start_vectors(
     outfit_vectors: Tensor,
     owner: Tensor,
     n_cold: int,
-    strategy: Literal["w-avg", "avg"] = "w-avg",
+    strategy: Strategy = "w-avg",
     threshold: float = 0.0,
     temperature: float = 0.2,
 ) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from recjob.catalog.catalog import PADDING, Catalog, Int32Array
 from recjob.store.bulk import copy_out, copy_table_out
@@ -37,6 +37,17 @@ def known_items(connection: Connection) -> frozenset[str]:
 def known_outfits(connection: Connection) -> frozenset[str]:
     """Ids of all outfits."""
     return frozenset(_ids(connection, "SELECT outfit_id FROM outfit"))
+
+
+def quarantined_items(connection: Connection) -> dict[str, str]:
+    """Why, by item id, of every item that has no usable picture."""
+    rows = connection.execute(
+        text(
+            "SELECT item_id, quarantine_reason FROM item WHERE quarantine_reason IS NOT NULL "
+            "ORDER BY item_id"
+        )
+    )
+    return {row.item_id: row.quarantine_reason for row in rows}
 
 
 def read_catalog(connection: Connection) -> Catalog:

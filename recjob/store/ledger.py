@@ -251,6 +251,15 @@ def list_job_runs(connection: Connection, limit: int) -> list[RunRow]:
     return [RunRow(**row._mapping) for row in rows]
 
 
+def last_done(connection: Connection, job: str) -> RunRow | None:
+    """The newest run of a job that ended well; None where there is none."""
+    row = connection.execute(
+        text(f"{_SELECT} WHERE job = :job AND outcome = 'done' ORDER BY run_id DESC LIMIT 1"),
+        {"job": job},
+    ).one_or_none()
+    return None if row is None else RunRow(**row._mapping)
+
+
 def job_run(connection: Connection, run_id: int) -> RunRow:
     """A run by its number; NotFoundError where there is none."""
     row = connection.execute(

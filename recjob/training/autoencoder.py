@@ -53,7 +53,7 @@ def train_autoencoder(
     if usable.size == 0:
         raise DataError("the catalog has no item with a usable picture; import pictures first")
     model = Autoencoder(options.image_size, options.latent_dim)
-    model.to(compute.device, memory_format=torch.channels_last)
+    model.to(compute.device).to(memory_format=torch.channels_last)
     batch_size = min(options.batch_size, usable.size)
     steps = usable.size // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)

@@ -47,7 +47,8 @@ class TrainingData:
             & (self.model_row[positives[:, 0]] >= 0)
             & self.catalog.outfit_usable[positives[:, 1]]
         )
-        return positives[keep]
+        kept: Int32Array = positives[keep]
+        return kept
 
     @cached_property
     def training_positives(self) -> Int32Array:

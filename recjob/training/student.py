@@ -61,7 +61,7 @@ def distill(
     compute = choose_compute(settings.compute)
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
-    model.to(compute.device, memory_format=torch.channels_last)
+    model.to(compute.device).to(memory_format=torch.channels_last)
     projection = ContrastiveProjection().to(compute.device)
     contrastive = options.contrastive_weight > 0
     source = BatchSource(

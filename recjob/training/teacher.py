@@ -46,7 +46,7 @@ def train_teacher(
     compute = choose_compute(settings.compute)
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
-    model.to(compute.device, memory_format=torch.channels_last)
+    model.to(compute.device).to(memory_format=torch.channels_last)
     source = BatchSource(
         data,
         options.batch_size,

@@ -56,7 +56,7 @@ def freeze_teacher(
         data: what the student trains on.
         settings: batch sizes and the cold-start strategy.
         compute: where it runs.
-        on_progress: told how many items are done.
+        on_progress: told how many items each batch finished.
     """
     catalog = data.catalog
     batch_size = settings.embed.batch_size

@@ -1,0 +1,460 @@
+"""The command line: reads options, loads settings, calls one job, prints its result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recjob.errors import RecjobError
+from recjob.settings import load_settings
+
+if TYPE_CHECKING:
+    from recjob.jobs.pipeline import PipelineResult
+    from recjob.jobs.runner import JobContext, JobResult
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Nightly outfit recommendations: train, distil, compile, embed, score, publish.",
+)
+import_app = typer.Typer(no_args_is_help=True, help="Bring data into the catalog.")
+models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
+runs_app = typer.Typer(no_args_is_help=True, help="Published runs.")
+db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
+app.add_typer(import_app, name="import")
+app.add_typer(models_app, name="models")
+app.add_typer(runs_app, name="runs")
+app.add_typer(db_app, name="db")
+
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", help="TOML file; default: recjob.toml where it exists."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
+]
+
+
+def main() -> None:
+    """Run the command line and exit with the code of the error tree."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        app()
+    except RecjobError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def demo(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Run the whole way on a catalog that the program draws itself.
+
+    python cli.py demo
+
+    Draws garments and simulates users, then import, train-autoencoder, train-teacher, distill,
+    compile, embed, nightly-recommend, evaluate and report. It has its own home (var/demo) and
+    begins anew each time. Without --settings it uses examples/demo.toml.
+    """
+    from recjob.jobs.demo import run_demo
+    from recjob.jobs.pipeline import Finished, StageCost, pipeline_result
+
+    file = settings or Path(__file__).resolve().parents[1] / "examples" / "demo.toml"
+    start = time.monotonic()
+    finished: list[Finished] = []
+    drawing = 0.0
+    for step in run_demo(load_settings(file)):
+        if isinstance(step, Finished):
+            finished.append(step)
+            _say(f"{step.job}: {step.result.seconds:.1f} s")
+        else:
+            drawing = step
+            _say(f"draw: {step:.1f} s")
+    result = pipeline_result(finished)
+    drawn = StageCost(job="draw", seconds=drawing, peak_memory_bytes=0)
+    result = result.model_copy(
+        update={"seconds": time.monotonic() - start, "stages": (drawn, *result.stages)}
+    )
+    _print_pipeline(result, as_json)
+
+
+@app.command()
+def pipeline(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Run every job from train-autoencoder to report on the imported catalog.
+
+    python cli.py pipeline --settings examples/wardrobe-cpu.toml
+    """
+    from recjob.jobs.pipeline import pipeline_result, run_pipeline
+    from recjob.store.database import open_database
+
+    loaded = load_settings(settings)
+    finished = []
+    with open_database(loaded) as database:
+        for step in run_pipeline(database, loaded):
+            finished.append(step)
+            _say(f"{step.job}: {step.result.seconds:.1f} s")
+    _print_pipeline(pipeline_result(finished), as_json)
+
+
+@import_app.command("tables")
+def import_tables(
+    folder: Annotated[Path, typer.Argument(help="Folder in the import format (docs/data.md).")],
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import items, outfits, interactions and users from CSV or Parquet.
+
+    python cli.py import tables ../shop-export
+
+    Checks everything before it writes; imports are upserts, so the same folder twice changes
+    nothing. An item whose picture cannot be used goes into quarantine, with the reason.
+    """
+    from recjob.jobs.import_tables import import_tables as body
+
+    _run_job("import", partial(body, folder=folder), settings, as_json)
+
+
+@app.command("train-autoencoder")
+def train_autoencoder(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Train the autoencoder that finds visually similar items (Sec. 3.3.2).
+
+    python cli.py train-autoencoder
+    """
+    from recjob.jobs.train_autoencoder import train_autoencoder as body
+
+    _run_job("train-autoencoder", body, settings, as_json)
+
+
+@app.command("train-teacher")
+def train_teacher(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Train the large teacher with the N-pair loss (Sec. 3.2.1).
+
+    python cli.py train-teacher --settings examples/wardrobe-cpu.toml
+    """
+    from recjob.jobs.train_teacher import train_teacher as body
+
+    _run_job("train-teacher", body, settings, as_json)
+
+
+@app.command()
+def distill(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Distil the compact student from the active teacher by FND-CL (Sec. 3.2 to 3.4).
+
+    python cli.py distill
+    """
+    from recjob.jobs.distill import distill as body
+
+    _run_job("distill", body, settings, as_json)
+
+
+@app.command("compile")
+def compile_command(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Export the student to ONNX, check it against torch, and build TensorRT engines.
+
+    python cli.py compile
+    """
+    from recjob.jobs.compile import compile_student as body
+
+    _run_job("compile", body, settings, as_json)
+
+
+@app.command()
+def embed(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Compute the vectors of items, outfits and users into Postgres and FAISS.
+
+    python cli.py embed
+
+    Only what is new is computed. TensorRT runs where a GPU and an engine for it are there, else
+    torch; the result says which and why.
+    """
+    from recjob.jobs.embed import embed as body
+
+    _run_job("embed", body, settings, as_json)
+
+
+@app.command("nightly-recommend")
+def nightly_recommend(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Score the candidate outfits for every user, check the lists and publish them.
+
+    python cli.py nightly-recommend
+
+    Newcomers and outfits that came after the last embed are picked up.
+    """
+    from recjob.jobs.nightly_recommend import nightly_recommend as body
+
+    _run_job("nightly-recommend", body, settings, as_json)
+
+
+@app.command()
+def evaluate(
+    cold_start: Annotated[
+        bool,
+        typer.Option(
+            "--cold-start", help="Also rank the newcomers' outfits, after 1 and after 5 of them."
+        ),
+    ] = False,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure student, teacher, popularity and chance on the test part (Sec. 4.1).
+
+    python cli.py evaluate --cold-start
+    """
+    from recjob.jobs.evaluate import evaluate as body
+
+    _run_job("evaluate", partial(body, cold_start=cold_start), settings, as_json)
+
+
+@app.command()
+def report(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """Write the page of the published run: what users like and what they get, in pictures.
+
+    python cli.py report
+    """
+    from recjob.jobs.make_report import make_report as body
+
+    _run_job("report", body, settings, as_json)
+
+
+@app.command()
+def recommend(
+    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a user's published list with items and scores.
+
+    python cli.py recommend user-001
+    """
+    from recjob.store.database import open_database
+    from recjob.store.recommendations import recommendations_of
+
+    with open_database(load_settings(settings)) as database, database.connect() as connection:
+        served = recommendations_of(connection, user)
+    rows = [
+        {
+            "rank": outfit.rank,
+            "score": outfit.score,
+            "outfit": outfit.outfit_id,
+            "items": [{"item": item.item_id, "category": item.category} for item in outfit.items],
+        }
+        for outfit in served.outfits
+    ]
+    value = {"user": served.user_id, "kind": served.kind, "run": served.run_id, "outfits": rows}
+    if as_json:
+        _print_json(value)
+        return
+    table = Table(title=f"{served.user_id} ({served.kind}), run {served.run_id}")
+    for heading in ("rank", "score", "outfit", "items"):
+        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
+    for outfit in served.outfits:
+        items = ", ".join(f"{item.category} {item.item_id}" for item in outfit.items)
+        table.add_row(str(outfit.rank), f"{outfit.score:.4f}", outfit.outfit_id, items)
+    Console().print(table)
+
+
+@models_app.command("list")
+def models_list(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """List the models, the newest first.
+
+    python cli.py models list
+    """
+    from recjob.store.database import open_database
+    from recjob.store.models import list_models
+
+    with open_database(load_settings(settings)) as database, database.connect() as connection:
+        models = list_models(connection)
+    rows = [
+        {
+            "model": row.model_id,
+            "role": row.role,
+            "status": row.status,
+            "parent": row.parent,
+            "created": row.created.isoformat(timespec="seconds"),
+            "validation_auc": (row.metrics.get("validation") or {}).get("auc"),
+        }
+        for row in models
+    ]
+    _print_rows("models", rows, as_json)
+
+
+@runs_app.command("list")
+def runs_list(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+    """List the runs whose recommendations are kept, the newest first.
+
+    python cli.py runs list
+    """
+    from recjob.store.database import open_database
+    from recjob.store.publication import list_runs
+
+    with open_database(load_settings(settings)) as database, database.connect() as connection:
+        runs = list_runs(connection)
+    rows = [
+        {
+            "run": run.run_id,
+            "shown": run.current,
+            "started": run.started.isoformat(timespec="seconds"),
+            **{kind: run.users.get(kind, 0) for kind in ("warm", "cold", "stranger")},
+        }
+        for run in runs
+    ]
+    _print_rows("runs", rows, as_json)
+
+
+@runs_app.command("rollback")
+def runs_rollback(
+    to: Annotated[
+        int | None, typer.Option("--to", help="Run to show; default: the one before.")
+    ] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an earlier run again.
+
+    python cli.py runs rollback
+    """
+    from recjob.store.database import open_database
+    from recjob.store.publication import rollback
+
+    with open_database(load_settings(settings)) as database:
+        run = rollback(database, to)
+    _print_values({"run": run.run_id, "shown": run.current, **run.users}, as_json)
+
+
+@db_app.command("upgrade")
+def db_upgrade(settings: SettingsOption = None) -> None:
+    """Migrate the database to this version's schema.
+
+    python cli.py db upgrade
+    """
+    from recjob.store.database import upgrade_database
+
+    upgrade_database(load_settings(settings))
+    _say("the schema is current")
+
+
+@db_app.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(help="Revision to go down to; base: drop all.")],
+    settings: SettingsOption = None,
+) -> None:
+    """Migrate the database down; what the dropped tables held is lost.
+
+    python cli.py db downgrade 0003
+    """
+    from recjob.store.database import downgrade_database
+
+    downgrade_database(load_settings(settings), revision)
+    _say(f"the schema is at {revision}")
+
+
+def _run_job(
+    name: str,
+    body: Callable[[JobContext], JobResult],
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Open the database, run one job, print its result."""
+    from recjob.jobs.runner import run_job
+    from recjob.store.database import open_database
+
+    loaded = load_settings(file)
+    with open_database(loaded) as database:
+        result = run_job(name, database, loaded, body)
+    _print_values(result.model_dump(mode="json"), as_json)
+
+
+def _print_pipeline(result: PipelineResult, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+        return
+    from recjob.report.page import duration, memory
+
+    table = Table(title="stages")
+    table.add_column("stage")
+    table.add_column("time", justify="right")
+    table.add_column("peak memory", justify="right")
+    for stage in result.stages:
+        peak = memory(stage.peak_memory_bytes) if stage.peak_memory_bytes else ""
+        table.add_row(stage.job, duration(stage.seconds), peak)
+    table.add_row("all", duration(result.seconds), "", style="bold")
+    console = Console()
+    console.print(table)
+    quality = Table(title="AUC on the test part")
+    quality.add_column("method")
+    quality.add_column("AUC", justify="right")
+    for method in ("student", "teacher", "popularity", "random"):
+        quality.add_row(method, f"{getattr(result, f'auc_{method}'):.4f}")
+    console.print(quality)
+    console.print(
+        f"{result.recommended_users} lists: {result.users} warm users, {result.cold_starters} "
+        f"cold starters, {result.strangers} strangers"
+    )
+    sys.stdout.write(f"Open {result.report}\n")
+
+
+def _print_values(values: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(values)
+        return
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        table.add_row(name.replace("_", " "), _text(name, value))
+    Console().print(table)
+
+
+def _print_rows(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        _print_json({name: rows})
+        return
+    if not rows:
+        sys.stdout.write(f"no {name}\n")
+        return
+    table = Table()
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "))
+    for row in rows:
+        table.add_row(*(_text(name, value) for name, value in row.items()))
+    Console().print(table)
+
+
+def _text(name: str, value: Any) -> str:
+    """A value for people."""
+    if name == "stages":
+        return "\n".join(f"{stage['name']}: {stage['seconds']:.1f} s" for stage in value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(key, inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "\n".join(_text(name, inner) for inner in value)
+    return "" if value is None else str(value)
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

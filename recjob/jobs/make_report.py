@@ -1,0 +1,168 @@
+"""Job `report`: the page of the published run, with pictures of what users like and get."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+
+from recjob.catalog.catalog import PADDING, Catalog, Int32Array
+from recjob.errors import NotFoundError
+from recjob.jobs.embed import warm_rows
+from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
+from recjob.report.page import (
+    MethodQuality,
+    QuarantinedItem,
+    ReportItem,
+    ReportOutfit,
+    ReportPage,
+    ReportUser,
+    StageCost,
+    UserKind,
+    write_page,
+)
+from recjob.report.pictures import jpeg
+from recjob.store.catalog_store import quarantined_items
+from recjob.store.ledger import RunRow, last_done
+from recjob.store.publication import show_run
+from recjob.store.recommendations import recommendations_of
+
+REPORT_FOLDER = "report"
+PICTURE_SIDE: Final = 160
+"""Longer side in pixels of a garment on the page."""
+JOBS: Final = (
+    "import",
+    "train-autoencoder",
+    "train-teacher",
+    "distill",
+    "compile",
+    "embed",
+    "nightly-recommend",
+    "evaluate",
+)
+"""Jobs whose last run the page tells of."""
+
+
+class ReportResult(JobResult):
+    """The page."""
+
+    report: str
+    users: int
+
+
+def make_report(context: JobContext) -> ReportResult:
+    """Write the page of the published run; NotFoundError where none is published."""
+    with context.stage("read"):
+        shop = read_shop(context)
+        _, student = load_active_recommender(context, "student")
+        with context.database.connect() as connection:
+            done = {job: run for job in JOBS if (run := last_done(connection, job)) is not None}
+            quarantined = quarantined_items(connection)
+    night = done.get("nightly-recommend")
+    if night is None:
+        raise NotFoundError("no run is published; run `python cli.py nightly-recommend` first")
+    with context.stage("pictures") as stage:
+        warm, _ = warm_rows(shop, student.user_ids)
+        users = _users(context, shop, warm)
+        stage.items = len(users)
+    path = context.settings.home / REPORT_FOLDER / "index.html"
+    with context.stage("write"), context.database.connect() as connection:
+        published = show_run(connection, night.run_id)
+        write_page(
+            path,
+            ReportPage(
+                title="Outfits for every user",
+                generated=datetime.now(UTC),
+                run_id=str(night.run_id),
+                figures=_figures(shop.catalog, published.users, night),
+                stages=tuple(_cost(job, run) for job, run in done.items()),
+                quality=_quality(done.get("evaluate")),
+                users=users,
+                quarantined=tuple(
+                    QuarantinedItem(item, reason) for item, reason in quarantined.items()
+                ),
+            ),
+        )
+    return ReportResult(report=str(path.resolve()), users=len(users))
+
+
+def _users(context: JobContext, shop: Shop, warm: Int32Array) -> tuple[ReportUser, ...]:
+    """Some users of each kind, spread evenly over the catalog."""
+    catalog = shop.catalog
+    liking = np.unique(catalog.positives[:, 0])
+    kinds: tuple[tuple[UserKind, Int32Array], ...] = (
+        ("warm", warm),
+        ("cold", np.setdiff1d(liking, warm).astype(np.int32)),
+        ("stranger", np.setdiff1d(np.arange(catalog.n_users), liking).astype(np.int32)),
+    )
+    count = context.settings.report.users_per_kind
+    result = []
+    for kind, members in kinds:
+        if members.size == 0:
+            continue
+        spread = np.linspace(0, members.size - 1, min(count, members.size)).round()
+        result += [_user(context, shop, int(user), kind) for user in members[spread.astype(int)]]
+    return tuple(result)
+
+
+def _user(context: JobContext, shop: Shop, user: int, kind: UserKind) -> ReportUser:
+    catalog = shop.catalog
+    most = context.settings.report.outfits_per_user
+    liked = catalog.positives[catalog.positives[:, 0] == user, 1][:most]
+    with context.database.connect() as connection:
+        served = recommendations_of(connection, catalog.user_ids[user])
+    index = {outfit.outfit_id: outfit.score for outfit in served.outfits[:most]}
+    rows = np.searchsorted(np.array(catalog.outfit_ids), list(index))
+    return ReportUser(
+        user_id=catalog.user_ids[user],
+        kind=kind,
+        liked=tuple(_outfit(shop, int(outfit), None) for outfit in liked),
+        recommended=tuple(
+            _outfit(shop, int(row), score) for row, score in zip(rows, index.values(), strict=True)
+        ),
+    )
+
+
+def _outfit(shop: Shop, outfit: int, score: float | None) -> ReportOutfit:
+    catalog = shop.catalog
+    items = catalog.outfit_items[outfit]
+    usable = [int(item) for item in items if item != PADDING and catalog.item_usable[item]]
+    return ReportOutfit(
+        outfit_id=catalog.outfit_ids[outfit],
+        score=score,
+        items=tuple(
+            ReportItem(
+                item_id=catalog.item_ids[item],
+                category=catalog.categories[catalog.item_category[item]],
+                picture=jpeg(shop.pictures.pixels[shop.picture_rows[item]], PICTURE_SIDE),
+            )
+            for item in usable
+        ),
+    )
+
+
+def _figures(catalog: Catalog, users: dict[str, int], night: RunRow) -> tuple[tuple[str, str], ...]:
+    return (
+        ("items", f"{catalog.n_items:,}"),
+        ("outfits", f"{catalog.n_outfits:,}"),
+        ("warm users", f"{users.get('warm', 0):,}"),
+        ("cold starters", f"{users.get('cold', 0):,}"),
+        ("strangers", f"{users.get('stranger', 0):,}"),
+        ("candidates", f"{night.counts['candidates']:,}"),
+    )
+
+
+def _cost(job: str, run: RunRow) -> StageCost:
+    ended = run.ended or run.heartbeat
+    peak = max((stage["peak_memory_bytes"] for stage in run.stages), default=0)
+    return StageCost(job, (ended - run.started).total_seconds(), peak)
+
+
+def _quality(run: RunRow | None) -> tuple[MethodQuality, ...]:
+    if run is None:
+        return ()
+    return tuple(
+        MethodQuality(row["method"], row["auc"], row["ndcg_mean"]) for row in run.counts["quality"]
+    )
