@@ -44,8 +44,8 @@ Column: TypeAlias = NDArray[Any] | Halfvec | pa.Array | pa.ChunkedArray
 """What can be copied in:
 
 (N,) bool, int16, int32, int64, float32, float64: boolean, smallint, integer, bigint, real, double
-precision. (N, K) of these: an array per row. `Halfvec`. An Arrow array of strings (text, jsonb is
-not) or of timestamps (timestamptz), where null is NULL.
+precision. (N, K) of these: an array per row. (N,) bytes, all of full width: text. `Halfvec`. An
+Arrow array of strings (text; jsonb is not) or of timestamps (timestamptz), where null is NULL.
 """
 
 
@@ -228,7 +228,9 @@ def _field(column: Column, chunk: slice) -> NDArray[Any] | _Ragged:
         return _halfvec(column.vectors[chunk])
     if isinstance(column, np.ndarray):
         values = column[chunk]
-        return _array(values) if values.ndim == 2 else _big_endian(values)
+        if values.ndim == 2:
+            return _array(values)
+        return values if values.dtype.kind == "S" else _big_endian(values)
     part = column[chunk]
     if isinstance(part, pa.ChunkedArray):
         part = part.combine_chunks()

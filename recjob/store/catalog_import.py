@@ -65,6 +65,7 @@ def write_tables(
     interactions = _write_interactions(connection, tables.interactions)
     for table in ("item", "outfit", "outfit_item", "app_user", "interaction"):
         connection.execute(text(f"DROP TABLE IF EXISTS new_{table}"))
+    connection.execute(text("SELECT analyze_catalog()"))
     quarantined = sum(not image for image in image_hashes)
     return ImportCounts(items, outfits, interactions, users, quarantined)
 

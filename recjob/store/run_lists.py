@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from sqlalchemy import Connection, text
 
 from recjob.catalog.catalog import PADDING, BoolArray, Float32Array, Int32Array
@@ -59,14 +58,13 @@ def load_lists(connection: Connection, run_id: int, keys: CatalogKeys, lists: Ru
     """Make the run's partition in this transaction and fill it; errors roll both back."""
     call_partition_function(connection, "create", run_id)
     lengths = (lists.outfits != PADDING).sum(axis=1)
-    kinds = np.array(KINDS)[lists.kinds]
-    # Lists of one length are rows of one width, which is the fast way in.
-    for length in np.unique(lengths):
-        rows = np.flatnonzero(lengths == length)
+    # Lists of one length and kind are rows of one width, which is the fast way in.
+    for length, kind in np.unique(np.stack([lengths, lists.kinds], axis=1), axis=0).tolist():
+        rows = np.flatnonzero((lengths == length) & (lists.kinds == kind))
         columns: dict[str, Any] = {
             "run_id": np.full(len(rows), run_id, np.int32),
             "user_key": keys.users[lists.users[rows]],
-            "kind": pa.array(kinds[rows], pa.string()),
+            "kind": np.full(len(rows), KINDS[kind].encode()),
             "outfit_keys": keys.outfits[lists.outfits[rows, :length]],
             "scores": lists.scores[rows, :length].astype(np.float32, copy=False),
         }

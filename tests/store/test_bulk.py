@@ -115,6 +115,14 @@ def test_texts_times_and_nulls(
         connection.execute(text("DROP TABLE one, two"))
 
 
+def test_texts_of_one_width(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE t (a text, b integer)"))
+        copy_in(connection, "t", {"a": np.full(3, b"warm"), "b": np.arange(3, dtype=np.int32)})
+        rows = connection.execute(text("SELECT a, b FROM t ORDER BY b")).all()
+    assert rows == [("warm", 0), ("warm", 1), ("warm", 2)]
+
+
 def test_several_chunks(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "CHUNK_ROWS", 7)
     keys = np.arange(100, dtype=np.int32)

@@ -169,3 +169,11 @@ def test_ids_with_awkward_characters(database: Database) -> None:
         write(connection, tables)
         catalog = read_catalog(connection)
     assert catalog.item_ids == catalog.outfit_ids == catalog.user_ids == tuple(sorted(names))
+
+
+def test_the_planner_knows_the_tables_after_an_import(database: Database) -> None:
+    """Without statistics the checks of a run of 100,000 users took minutes instead of a second."""
+    write_alone(database, shop())
+    query = text("SELECT reltuples FROM pg_class WHERE oid = 'interaction'::regclass")
+    with database.connect() as connection:
+        assert connection.scalar(query) == 10
