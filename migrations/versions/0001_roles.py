@@ -6,7 +6,8 @@ recjob_reader   the shop: the published lists and what they name
 recjob_monitor  watchers: runs, models, ledger
 
 None of them can log in: grant them to the users of the server. Roles belong to the whole server,
-not to this database, so going down takes away what they may do here and leaves the roles.
+not to this database, so going down takes away what they may do here and leaves the roles. The
+extension stays too: it may have been there before, and others may use it.
 """
 
 from alembic import op
@@ -54,4 +55,3 @@ def downgrade() -> None:
         "REVOKE ALL ON SCHEMA public "
         "FROM recjob_owner, recjob_writer, recjob_reader, recjob_monitor"
     )
-    op.execute("DROP EXTENSION vector")

@@ -48,7 +48,8 @@ CREATE TABLE embedding_set (
     sha256 text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     created timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE embedding_set IS 'the float32 vectors of a model, the truth that jobs compute from';
+COMMENT ON TABLE embedding_set IS
+    'the float32 vectors of a model, the truth that jobs compute from';
 
 CREATE TABLE item_feature (
     model_key integer NOT NULL REFERENCES model,

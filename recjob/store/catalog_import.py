@@ -19,6 +19,9 @@ from recjob.catalog.tables import FolderTables
 from recjob.errors import DataError
 from recjob.store.bulk import copy_table_in
 
+MAX_ID_BYTES = 1000
+"""An index of Postgres takes no more than 2704 bytes, and no id needs as much."""
+
 
 @dataclass(frozen=True)
 class TableCounts:
@@ -55,6 +58,13 @@ def write_tables(
     Raises DataError where an outfit that is there already has other items now: likings and lists
     refer to what it was.
     """
+    for table, column in (
+        (tables.items, "item_id"),
+        (tables.outfits, "outfit_id"),
+        (tables.interactions, "user_id"),
+        (tables.users, "user_id"),
+    ):
+        _refuse_long_ids(table[column])
     # Another writer in between would make the keys that we are about to make.
     connection.execute(
         text("LOCK TABLE item, outfit, app_user, interaction IN SHARE ROW EXCLUSIVE MODE")
@@ -68,6 +78,15 @@ def write_tables(
     connection.execute(text("SELECT analyze_catalog()"))
     quarantined = sum(not image for image in image_hashes)
     return ImportCounts(items, outfits, interactions, users, quarantined)
+
+
+def _refuse_long_ids(ids: pa.ChunkedArray) -> None:
+    long = ids.filter(pc.greater(pc.binary_length(ids), MAX_ID_BYTES))
+    if len(long):
+        raise DataError(
+            f"an id begins with {long[0].as_py()[:20]!r} and is longer than {MAX_ID_BYTES} bytes; "
+            "shorten it"
+        )
 
 
 def _write_items(

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
 
-from recjob.errors import RecjobError, SettingsError, TemporaryError, UserError
+from recjob.errors import SettingsError, TemporaryError, UserError
 from recjob.settings import Settings
 from recjob.store import schema
 from recjob.store.embedded import EmbeddedServer
@@ -205,11 +205,14 @@ def _raise_ours(error: BaseException | None, name: str, lost: bool) -> None:
         raise UserError(
             f"database {name}: {line}; grant the user the role {WRITER}, or use another user"
         ) from error
+    if isinstance(error, psycopg.ProgrammingError) and "invalid connection option" in line:
+        raise SettingsError(f"RECJOB_DATABASE_URL: {line}") from None
+    if isinstance(error, psycopg.errors.ProgramLimitExceeded):
+        return  # no retry helps
     if isinstance(error, psycopg.OperationalError) or lost:
         if _is_refusal(error):
             raise UserError(f"database {name}: {line}; check RECJOB_DATABASE_URL") from None
-        ours: RecjobError = TemporaryError(f"database {name}: {line}")
-        raise ours from None
+        raise TemporaryError(f"database {name}: {line}") from None
 
 
 def _is_refusal(error: BaseException | None) -> bool:
@@ -218,5 +221,6 @@ def _is_refusal(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.OperationalError) and (
         "authentication failed" in text
         or "no password supplied" in text
+        or "no pg_hba.conf entry" in text
         or ("FATAL" in text and "does not exist" in text)
     )

@@ -183,13 +183,14 @@ class EmbeddedServer:
         if entry is None:
             raise RecjobError(f"the OS user {OS_USER} was made and is not there")
         user = _OsUser(entry.pw_uid, entry.pw_gid)
-        for path in (self.folder, self._programs):
+        for path in (self.folder.parent, self._programs / "postgres"):
             _let_through(path)
-            code, output = user.run("test", "-x", str(path.parent), timeout=CONNECT_SECONDS)
+            code, output = user.run("test", "-x", str(path), timeout=CONNECT_SECONDS)
             if code != 0:
                 raise UserError(
-                    f"the embedded Postgres runs as OS user {OS_USER}, who cannot enter "
-                    f"{path.parent} {output.strip()}; move it, or set RECJOB_DATABASE_URL"
+                    f"the embedded Postgres runs as OS user {OS_USER}, for whom {path} is closed "
+                    f"{output.strip()}; change its permissions, move it, or set "
+                    "RECJOB_DATABASE_URL"
                 )
         return user
 
@@ -357,8 +358,8 @@ def _programs() -> Path:
 
 
 def _let_through(path: Path) -> None:
-    """Let other OS users pass through (not list) the folders above `path`; it says which."""
-    for folder in path.parents:
+    """Let other OS users pass through (not list) the folders to `path`; it says which."""
+    for folder in [path, *path.parents] if path.is_dir() else path.parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
             try:

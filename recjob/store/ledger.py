@@ -323,5 +323,5 @@ def _holder(connection: psycopg.Connection[Any], lock: _Lock) -> str:
 def _lost_message(run_id: int) -> str:
     return (
         f"run {run_id} has lost its lease: its connection to the database broke and another job "
-        "started; nothing was published, run it again"
+        "started meanwhile; run it again"
     )

@@ -20,6 +20,13 @@ LOCK_CLASS = 7303
 """First number of the advisory lock held while migrating; any constant of our own."""
 
 
+_EXTENSION_MISSING = (
+    psycopg.errors.FeatureNotSupported,  # extension "vector" is not available
+    psycopg.errors.UndefinedFile,  # the same, before Postgres 15
+    psycopg.errors.UndefinedObject,  # type "halfvec" does not exist: pgvector before 0.7
+)
+
+
 class SchemaState(StrEnum):
     """How the database's schema stands with this code."""
 
@@ -83,14 +90,15 @@ def _migrate(engine: Engine, run: Callable[[Config], None]) -> None:
             config.attributes["connection"] = connection
             run(config)
     except DBAPIError as error:
-        if isinstance(error.orig, psycopg.errors.FeatureNotSupported) and "vector" in str(error):
+        line = str(error.orig).splitlines()[0]
+        if isinstance(error.orig, _EXTENSION_MISSING) and "vec" in line:
             raise UserError(
-                "the Postgres server lacks the extension pgvector (0.7 or newer); install it there"
+                "the Postgres server lacks the extension pgvector 0.7 or newer; install it there"
             ) from None
         if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise UserError(
-                f"the database user may not migrate ({str(error.orig).splitlines()[0]}); let an "
-                "administrator run `python cli.py db upgrade`"
+                f"the database user may not migrate ({line}); let an administrator run "
+                "`python cli.py db upgrade`"
             ) from None
         raise
 

@@ -177,3 +177,15 @@ def test_the_planner_knows_the_tables_after_an_import(database: Database) -> Non
     query = text("SELECT reltuples FROM pg_class WHERE oid = 'interaction'::regclass")
     with database.connect() as connection:
         assert connection.scalar(query) == 10
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        folder(items=[("é" * 501, "top", "i.jpg", True, "{}")]),
+        folder(users=["u" * 1001]),
+    ],
+)
+def test_ids_that_no_index_takes(database: Database, tables: FolderTables) -> None:
+    with pytest.raises(DataError, match="longer than 1000 bytes"):
+        write_alone(database, tables)

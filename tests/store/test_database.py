@@ -74,6 +74,14 @@ def test_a_database_that_does_not_exist_is_the_users_mistake(
         open_url(url, tmp_path)
 
 
+def test_a_connection_option_that_does_not_exist(
+    new_database: Callable[[bool], URL], tmp_path: Path
+) -> None:
+    url = new_database(True).update_query_dict({"colour": "red"})
+    with pytest.raises(SettingsError, match=r'RECJOB_DATABASE_URL: .*"colour"'):
+        open_url(url.render_as_string(hide_password=False), tmp_path)
+
+
 def test_upgrade_of_a_server_of_yours(new_database: Callable[[bool], URL], tmp_path: Path) -> None:
     url = new_database(False).render_as_string(hide_password=False)
     upgrade_database(Settings(home=tmp_path, database_url=SecretStr(url)))
