@@ -10,6 +10,7 @@ gives back the locks of killed processes, so nothing has to be cleaned up after 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -157,7 +158,14 @@ class EmbeddedServer:
     @contextmanager
     def _transition(self) -> Iterator[None]:
         """One process at a time may start or stop the server."""
-        descriptor = os.open(self._lock_file("transition"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self._lock_file("transition"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            kind = TemporaryError if error.errno == errno.ENOSPC else UserError
+            raise kind(
+                f"{error.filename}: {error.strerror}; run as the owner of {self.folder.parent}, or "
+                "set RECJOB_HOME to a folder of your own"
+            ) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
