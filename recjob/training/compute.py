@@ -35,6 +35,9 @@ def choose_compute(settings: ComputeSettings) -> Compute:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    # Weights and gradients that fade away become denormal numbers, which CPUs multiply up to ten
+    # times slower; as zeros they train the same.
+    torch.set_flush_denormal(True)
     cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not cuda:
         raise SettingsError('compute.device is "cuda", but torch finds no CUDA device here')
