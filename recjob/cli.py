@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +19,16 @@ from recjob.errors import RecjobError
 from recjob.settings import load_settings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from recjob.jobs.pipeline import PipelineResult
-    from recjob.jobs.runner import JobContext, JobResult
+    from recjob.jobs.runner import JobContext
+    from recjob.jobs.stages import JobResult
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as shells and Typer have it."""
+MOST_LINES = 20
+"""Of a list in a table for people; `--json` has them all."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,9 +64,10 @@ def main() -> None:
     except RecjobError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted\n")
+        raise
 
 
 @app.command()
@@ -102,15 +108,12 @@ def pipeline(settings: SettingsOption = None, as_json: JsonOption = False) -> No
 
     python cli.py pipeline --settings examples/wardrobe-cpu.toml
     """
-    from recjob.jobs.pipeline import pipeline_result, run_pipeline
-    from recjob.store.database import open_database
+    from recjob.jobs.pipeline import pipeline_result, start_pipeline
 
-    loaded = load_settings(settings)
     finished = []
-    with open_database(loaded) as database:
-        for step in run_pipeline(database, loaded):
-            finished.append(step)
-            _say(f"{step.job}: {step.result.seconds:.1f} s")
+    for step in start_pipeline(load_settings(settings)):
+        finished.append(step)
+        _say(f"{step.job}: {step.result.seconds:.1f} s")
     _print_pipeline(pipeline_result(finished), as_json)
 
 
@@ -244,30 +247,18 @@ def recommend(
 
     python cli.py recommend user-001
     """
-    from recjob.store.database import open_database
-    from recjob.store.recommendations import recommendations_of
+    from recjob.jobs.queries import recommendations
 
-    with open_database(load_settings(settings)) as database, database.connect() as connection:
-        served = recommendations_of(connection, user)
-    rows = [
-        {
-            "rank": outfit.rank,
-            "score": outfit.score,
-            "outfit": outfit.outfit_id,
-            "items": [{"item": item.item_id, "category": item.category} for item in outfit.items],
-        }
-        for outfit in served.outfits
-    ]
-    value = {"user": served.user_id, "kind": served.kind, "run": served.run_id, "outfits": rows}
+    answer = recommendations(load_settings(settings), user)
     if as_json:
-        _print_json(value)
+        _print_json(answer.model_dump(mode="json"))
         return
-    table = Table(title=f"{served.user_id} ({served.kind}), run {served.run_id}")
+    table = Table(title=f"{answer.user} ({answer.kind}), run {answer.run}")
     for heading in ("rank", "score", "outfit", "items"):
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
-    for outfit in served.outfits:
-        items = ", ".join(f"{item.category} {item.item_id}" for item in outfit.items)
-        table.add_row(str(outfit.rank), f"{outfit.score:.4f}", outfit.outfit_id, items)
+    for outfit in answer.outfits:
+        items = ", ".join(f"{item.category} {item.item}" for item in outfit.items)
+        table.add_row(str(outfit.rank), f"{outfit.score:.4f}", outfit.outfit, items)
     Console().print(table)
 
 
@@ -277,23 +268,9 @@ def models_list(settings: SettingsOption = None, as_json: JsonOption = False) ->
 
     python cli.py models list
     """
-    from recjob.store.database import open_database
-    from recjob.store.models import list_models
+    from recjob.jobs.queries import models
 
-    with open_database(load_settings(settings)) as database, database.connect() as connection:
-        models = list_models(connection)
-    rows = [
-        {
-            "model": row.model_id,
-            "role": row.role,
-            "status": row.status,
-            "parent": row.parent,
-            "created": row.created.isoformat(timespec="seconds"),
-            "validation_auc": (row.metrics.get("validation") or {}).get("auc"),
-        }
-        for row in models
-    ]
-    _print_rows("models", rows, as_json)
+    _print_rows("models", models(load_settings(settings)), as_json)
 
 
 @runs_app.command("list")
@@ -302,21 +279,9 @@ def runs_list(settings: SettingsOption = None, as_json: JsonOption = False) -> N
 
     python cli.py runs list
     """
-    from recjob.store.database import open_database
-    from recjob.store.publication import list_runs
+    from recjob.jobs.queries import runs
 
-    with open_database(load_settings(settings)) as database, database.connect() as connection:
-        runs = list_runs(connection)
-    rows = [
-        {
-            "run": run.run_id,
-            "shown": run.current,
-            "started": run.started.isoformat(timespec="seconds"),
-            **{kind: run.users.get(kind, 0) for kind in ("warm", "cold", "stranger")},
-        }
-        for run in runs
-    ]
-    _print_rows("runs", rows, as_json)
+    _print_rows("runs", runs(load_settings(settings)), as_json)
 
 
 @runs_app.command("rollback")
@@ -331,39 +296,35 @@ def runs_rollback(
 
     python cli.py runs rollback
     """
-    from recjob.store.database import open_database
-    from recjob.store.publication import rollback
+    from recjob.jobs.queries import show_earlier_run
 
-    with open_database(load_settings(settings)) as database:
-        run = rollback(database, to)
-    _print_values({"run": run.run_id, "shown": run.current, **run.users}, as_json)
+    _print_values(show_earlier_run(load_settings(settings), to), as_json)
 
 
 @db_app.command("upgrade")
-def db_upgrade(settings: SettingsOption = None) -> None:
+def db_upgrade(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Migrate the database to this version's schema.
 
     python cli.py db upgrade
     """
-    from recjob.store.database import upgrade_database
+    from recjob.jobs.queries import upgrade_schema
 
-    upgrade_database(load_settings(settings))
-    _say("the schema is current")
+    _print_values(upgrade_schema(load_settings(settings)), as_json)
 
 
 @db_app.command("downgrade")
 def db_downgrade(
     revision: Annotated[str, typer.Argument(help="Revision to go down to; base: drop all.")],
     settings: SettingsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Migrate the database down; what the dropped tables held is lost.
 
     python cli.py db downgrade 0003
     """
-    from recjob.store.database import downgrade_database
+    from recjob.jobs.queries import downgrade_schema
 
-    downgrade_database(load_settings(settings), revision)
-    _say(f"the schema is at {revision}")
+    _print_values(downgrade_schema(load_settings(settings), revision), as_json)
 
 
 def _run_job(
@@ -372,30 +333,23 @@ def _run_job(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Open the database, run one job, print its result."""
-    from recjob.jobs.runner import run_job
-    from recjob.store.database import open_database
+    """Run one job and print its result."""
+    from recjob.jobs.start import start_job
 
-    loaded = load_settings(file)
-    with open_database(loaded) as database:
-        result = run_job(name, database, loaded, body)
-    _print_values(result.model_dump(mode="json"), as_json)
+    _print_values(start_job(name, load_settings(file), body), as_json)
 
 
 def _print_pipeline(result: PipelineResult, as_json: bool) -> None:
     if as_json:
         _print_json(result.model_dump(mode="json"))
         return
-    from recjob.report.page import duration, memory
-
     table = Table(title="stages")
     table.add_column("stage")
     table.add_column("time", justify="right")
     table.add_column("peak memory", justify="right")
     for stage in result.stages:
-        peak = memory(stage.peak_memory_bytes) if stage.peak_memory_bytes else ""
-        table.add_row(stage.job, duration(stage.seconds), peak)
-    table.add_row("all", duration(result.seconds), "", style="bold")
+        table.add_row(*stage.for_people)
+    table.add_row(*result.total.for_people, style="bold")
     console = Console()
     console.print(table)
     quality = Table(title="AUC on the test part")
@@ -411,7 +365,8 @@ def _print_pipeline(result: PipelineResult, as_json: bool) -> None:
     sys.stdout.write(f"Open {result.report}\n")
 
 
-def _print_values(values: Mapping[str, Any], as_json: bool) -> None:
+def _print_values(answer: BaseModel, as_json: bool) -> None:
+    values = answer.model_dump(mode="json")
     if as_json:
         _print_json(values)
         return
@@ -423,7 +378,8 @@ def _print_values(values: Mapping[str, Any], as_json: bool) -> None:
     Console().print(table)
 
 
-def _print_rows(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+def _print_rows(name: str, answers: Sequence[BaseModel], as_json: bool) -> None:
+    rows = [answer.model_dump(mode="json") for answer in answers]
     if as_json:
         _print_json({name: rows})
         return
@@ -432,7 +388,7 @@ def _print_rows(name: str, rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table()
     for heading in rows[0]:
-        table.add_column(heading.replace("_", " "))
+        table.add_column(heading.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_text(name, value) for name, value in row.items()))
     Console().print(table)
@@ -446,8 +402,9 @@ def _text(name: str, value: Any) -> str:
         return f"{value:.4f}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(key, inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return "\n".join(_text(name, inner) for inner in value)
+    if isinstance(value, list):
+        more = [f"and {len(value) - MOST_LINES} more"] if len(value) > MOST_LINES else []
+        return "\n".join([*(_text(name, inner) for inner in value[:MOST_LINES]), *more])
     return "" if value is None else str(value)
 
 

@@ -16,6 +16,7 @@ from recjob.errors import LockedError
 from recjob.jobs.import_tables import import_tables
 from recjob.jobs.pipeline import Finished, run_pipeline
 from recjob.jobs.runner import run_job
+from recjob.jobs.start import prepare_home
 from recjob.settings import Settings
 from recjob.store.database import open_database
 
@@ -34,14 +35,8 @@ def run_demo(settings: Settings) -> Iterator[Finished | float]:
     Raises LockedError while another demo runs in the same home.
     """
     home = settings.home / DEMO_FOLDER
-    own = settings.model_copy(
-        update={
-            "home": home,
-            "database_url": None,
-            "images": settings.images.model_copy(update={"size": settings.demo.image_size}),
-        }
-    )
-    settings.home.mkdir(parents=True, exist_ok=True)
+    own = settings.model_copy(update={"home": home, "database_url": None})
+    prepare_home(settings.home)
     with _alone(settings.home / LOCK_FILE):
         if home.exists():
             shutil.rmtree(home)

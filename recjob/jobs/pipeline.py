@@ -13,11 +13,14 @@ from recjob.jobs.embed import embed
 from recjob.jobs.evaluate import EvaluateResult, evaluate
 from recjob.jobs.make_report import ReportResult, make_report
 from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
-from recjob.jobs.runner import JobContext, JobResult, run_job
+from recjob.jobs.runner import JobContext, run_job
+from recjob.jobs.stages import JobResult
+from recjob.jobs.start import prepare_home
 from recjob.jobs.train_autoencoder import train_autoencoder
 from recjob.jobs.train_teacher import train_teacher
+from recjob.report.page import duration, memory
 from recjob.settings import Settings
-from recjob.store.database import Database
+from recjob.store.database import Database, open_database
 
 
 class StageCost(BaseModel):
@@ -28,7 +31,13 @@ class StageCost(BaseModel):
     job: str
     seconds: float
     peak_memory_bytes: int
-    """Host memory of the process at its highest while the job ran."""
+    """Host memory of the process at its highest while the job ran; 0 where nobody measured."""
+
+    @property
+    def for_people(self) -> tuple[str, str, str]:
+        """Job, time and memory as texts."""
+        peak = memory(self.peak_memory_bytes) if self.peak_memory_bytes else ""
+        return self.job, duration(self.seconds), peak
 
 
 class PipelineResult(BaseModel):
@@ -50,6 +59,11 @@ class PipelineResult(BaseModel):
     stages: tuple[StageCost, ...]
     report: str
     """Path of the page to open."""
+
+    @property
+    def total(self) -> StageCost:
+        """All stages together."""
+        return StageCost(job="all", seconds=self.seconds, peak_memory_bytes=0)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,13 @@ def run_pipeline(database: Database, settings: Settings) -> Iterator[Finished]:
     """Run every step; yields after each one."""
     for job, body in STEPS:
         yield Finished(job, run_job(job, database, settings, body))
+
+
+def start_pipeline(settings: Settings) -> Iterator[Finished]:
+    """Open the database of the settings and run every step on it; yields after each one."""
+    prepare_home(settings.home)
+    with open_database(settings) as database:
+        yield from run_pipeline(database, settings)
 
 
 def pipeline_result(finished: list[Finished]) -> PipelineResult:
