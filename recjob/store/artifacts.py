@@ -7,30 +7,33 @@ manifest; their own sha256 stands in the table `engine`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from recjob.errors import DataError, NotFoundError, UserError
+
+Role = Literal["autoencoder", "teacher", "student"]
+"""What a model is for."""
 
 MANIFEST = "manifest.json"
 MAX_NAME = 128
 """Longest name of a file or folder; every common file system takes 255 bytes."""
-UNFINISHED_SECONDS = 24 * 3600
-"""Longer than writing any artifact takes: what is older belongs to a job that is dead."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNFINISHED = ".unfinished"
+_LOCK = "lock"
 
 
-def new_model_id(role: str) -> str:
+def new_model_id(role: Role) -> str:
     """A fresh id for a model of this role, which says when it was made."""
     return f"{role}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
@@ -56,17 +59,13 @@ class ArtifactFolder:
         final = self._model(model_id)
         if final.exists():
             raise DataError(f"{final}: is there already; a model is never overwritten")
-        folder = self._unfinished(final)
-        folder.mkdir(parents=True)
-        try:
+        with self._unfinished(final) as folder:
+            folder.mkdir()
             yield folder
             _write_manifest(folder)
-            _sync(folder)
+            sync_files(folder)
             folder.rename(final)
             _sync_folder(final.parent)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
 
     def model_sha256(self, model_id: str) -> str:
         """sha256 (hex) of the model's manifest, and so of all that it lists."""
@@ -99,17 +98,11 @@ class ArtifactFolder:
         final = self._model(model_id) / _safe(name)
         if not final.is_relative_to(self._model(model_id)):
             raise _unsafe(name)
-        path = self._unfinished(final)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with self._unfinished(final) as path:
             yield path
             _sync_file(path)
             path.rename(final)
             _sync_folder(final.parent)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
 
     def file(self, model_id: str, name: str, sha256: str) -> Path:
         """A model's further file, after it proved to be the one registered; errors as `model`."""
@@ -125,10 +118,21 @@ class ArtifactFolder:
         shutil.rmtree(self._model(model_id), ignore_errors=True)
 
     def remove_unfinished(self) -> None:
-        """Remove what jobs that were killed before yesterday left."""
-        for path in (self.root / _UNFINISHED).glob("*"):
-            if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        """Remove what killed jobs left, unless something is being written at this moment.
+
+        Then the next call does it.
+        """
+        folder = self.root / _UNFINISHED
+        if not any(path.name != _LOCK for path in folder.glob("*")):
+            return
+        with (folder / _LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            for path in folder.glob("*"):
+                if path.name != _LOCK:
+                    _remove(path)
 
     def _model(self, model_id: str) -> Path:
         name = _safe(model_id)
@@ -136,10 +140,30 @@ class ArtifactFolder:
             raise _unsafe(model_id)
         return self.root / "models" / name
 
-    def _unfinished(self, final: Path) -> Path:
-        """A place on the same file system, so that the renaming is one step."""
+    @contextmanager
+    def _unfinished(self, final: Path) -> Iterator[Path]:
+        """A place for what will be `final`, on its file system, so that renaming is one step.
+
+        What is still there at the end is removed. Writers share a lock, which the kernel takes
+        back from one that dies: where nobody holds it, whatever lies here belongs to the dead.
+        """
         final.parent.mkdir(parents=True, exist_ok=True)
-        return self.root / _UNFINISHED / f"{final.name}-{secrets.token_hex(4)}"
+        folder = self.root / _UNFINISHED
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{final.name}-{secrets.token_hex(4)}"
+        with (folder / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            try:
+                yield path
+            finally:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _safe(name: str) -> Path:
@@ -176,7 +200,8 @@ def _write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
 
 
-def _sync(folder: Path) -> None:
+def sync_files(folder: Path) -> None:
+    """Bring a folder and all in it to the disk."""
     for path in _files(folder):
         _sync_file(path)
     for path in (*folder.rglob("*/"), folder):

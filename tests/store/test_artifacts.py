@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import time
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from recjob.errors import DataError, NotFoundError, UserError
-from recjob.store.artifacts import UNFINISHED_SECONDS, ArtifactFolder, new_model_id
+from recjob.store.artifacts import ArtifactFolder, new_model_id
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -40,7 +44,7 @@ def test_nothing_is_left_of_a_failure(artifacts: ArtifactFolder) -> None:
 
     with pytest.raises(RuntimeError):
         fail()
-    assert not [path for path in artifacts.root.rglob("*") if path.is_file()]
+    assert {path.name for path in artifacts.root.rglob("*") if path.is_file()} <= {"lock"}
     with pytest.raises(NotFoundError):
         artifacts.model_sha256("teacher")
 
@@ -110,13 +114,49 @@ def test_model_ids_are_safe_and_distinct(artifacts: ArtifactFolder) -> None:
         artifacts.remove_model(model_id)
 
 
-def test_only_old_leftovers_are_removed(artifacts: ArtifactFolder) -> None:
-    context = artifacts.write_model("killed")
-    folder = context.__enter__()
+WRITER = """
+import sys, time
+from pathlib import Path
+from recjob.store.artifacts import ArtifactFolder
+with ArtifactFolder(Path(sys.argv[1])).write_model(sys.argv[2]) as folder:
     (folder / "model.safetensors").write_bytes(b"half")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def another_writer(artifacts: ArtifactFolder, model_id: str) -> Iterator[Path]:
+    """The unfinished folder of another process, which is killed at the end."""
+    command = [sys.executable, "-c", WRITER, str(artifacts.root), model_id]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def test_only_what_the_dead_left_is_removed(artifacts: ArtifactFolder) -> None:
+    with another_writer(artifacts, "killed") as killed:
+        pass
+    with another_writer(artifacts, "alive") as alive:
+        artifacts.remove_unfinished()
+        assert (alive / "model.safetensors").exists()
+        write(artifacts)  # beside the living and the dead
+    assert killed.exists()
+    with artifacts.add_file("student-1", "engines/sm89.plan") as path:
+        path.write_bytes(b"plan")
+        artifacts.remove_unfinished()  # at the start of a job in another thread
+        assert path.read_bytes() == b"plan"
     artifacts.remove_unfinished()
-    assert folder.exists()
-    old = time.time() - UNFINISHED_SECONDS - 1
-    os.utime(folder, (old, old))
+    assert not killed.exists()
+    assert not alive.exists()
+    assert (artifacts.root / "models" / "student-1" / "engines" / "sm89.plan").exists()
+    with pytest.raises(NotFoundError):
+        artifacts.model_sha256("killed")
+
+
+def test_nothing_to_remove_makes_nothing(artifacts: ArtifactFolder) -> None:
     artifacts.remove_unfinished()
-    assert not folder.exists()
+    assert not artifacts.root.exists()
