@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recjob.errors import RecjobError
+from recjob.errors import RecjobError, UserError
 from recjob.settings import load_settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recjob.jobs.pipeline import PipelineResult
     from recjob.jobs.runner import JobContext
     from recjob.jobs.stages import JobResult
+    from recjob.jobs.training_site import TrainingSite
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells and Typer have it."""
@@ -51,6 +52,17 @@ SettingsOption = Annotated[
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
+]
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="With --out: train without a database, from a folder in the import format."
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="With --data: the folder for models and packed pictures."),
 ]
 
 
@@ -136,36 +148,56 @@ def import_tables(
 
 
 @app.command("train-autoencoder")
-def train_autoencoder(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+def train_autoencoder(
+    data: DataOption = None,
+    out: OutOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Train the autoencoder that finds visually similar items (Sec. 3.3.2).
 
     python cli.py train-autoencoder
     """
-    from recjob.jobs.train_autoencoder import train_autoencoder as body
+    from recjob.jobs.train_autoencoder import train_autoencoder as training
 
-    _run_job("train-autoencoder", body, settings, as_json)
+    _train("train-autoencoder", training, data, out, settings, as_json)
 
 
 @app.command("train-teacher")
-def train_teacher(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+def train_teacher(
+    data: DataOption = None,
+    out: OutOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Train the large teacher with the N-pair loss (Sec. 3.2.1).
 
     python cli.py train-teacher --settings examples/wardrobe-cpu.toml
-    """
-    from recjob.jobs.train_teacher import train_teacher as body
 
-    _run_job("train-teacher", body, settings, as_json)
+    On a machine with a GPU and no database: --data ../shop-export --out ../trained, and then
+    models import ../trained/teacher where the database is.
+    """
+    from recjob.jobs.train_teacher import train_teacher as training
+
+    _train("train-teacher", training, data, out, settings, as_json)
 
 
 @app.command()
-def distill(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+def distill(
+    data: DataOption = None,
+    out: OutOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Distil the compact student from the active teacher by FND-CL (Sec. 3.2 to 3.4).
 
     python cli.py distill
-    """
-    from recjob.jobs.distill import distill as body
 
-    _run_job("distill", body, settings, as_json)
+    With --data and --out it reads the teacher and the autoencoder that were trained there.
+    """
+    from recjob.jobs.distill import distill as training
+
+    _train("distill", training, data, out, settings, as_json)
 
 
 @app.command("compile")
@@ -273,6 +305,21 @@ def models_list(settings: SettingsOption = None, as_json: JsonOption = False) ->
     _print_rows("models", models(load_settings(settings)), as_json)
 
 
+@models_app.command("import")
+def models_import(
+    folder: Annotated[Path, typer.Argument(help="Folder of one model: OUT/teacher, ...")],
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model that was trained with --data and --out, and take it into use.
+
+    python cli.py models import ../trained/student
+    """
+    from recjob.jobs.import_model import import_model as body
+
+    _run_job("models-import", partial(body, folder=folder), settings, as_json)
+
+
 @runs_app.command("list")
 def runs_list(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """List the runs whose recommendations are kept, the newest first.
@@ -325,6 +372,30 @@ def db_downgrade(
     from recjob.jobs.queries import downgrade_schema
 
     _print_values(downgrade_schema(load_settings(settings), revision), as_json)
+
+
+def _train(
+    name: str,
+    training: Callable[[TrainingSite], JobResult],
+    data: Path | None,
+    out: Path | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Train on the database, or with `data` and `out` on folders alone."""
+    if data is None and out is None:
+        from recjob.jobs.workspace import on_database
+
+        _run_job(name, on_database(training), file, as_json)
+        return
+    if data is None or out is None:
+        given, missing = ("--out", "--data") if data is None else ("--data", "--out")
+        raise UserError(
+            f"{given} needs {missing} beside it: together they train without a database"
+        )
+    from recjob.jobs.offline import run_offline
+
+    _print_values(run_offline(training, data, out, load_settings(file)), as_json)
 
 
 def _run_job(

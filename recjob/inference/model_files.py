@@ -21,6 +21,9 @@ USER_IDS_FILE = "users.json"
 DESCRIPTION_FILE = "model.json"
 USERS_KEY = "users.weight"
 
+RECOMMENDER_FILES = (MODEL_FILE, USERS_FILE, USER_IDS_FILE, DESCRIPTION_FILE)
+AUTOENCODER_FILES = (MODEL_FILE, DESCRIPTION_FILE)
+
 
 @dataclass(frozen=True)
 class StoredRecommender:

@@ -6,7 +6,8 @@ import numpy as np
 
 from recjob.catalog.catalog import Float32Array, Int32Array
 from recjob.jobs.embeddings import refresh_embeddings
-from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
 from recjob.ranking.index import IndexFile, build_index
 from recjob.store.embeddings import Entity, write_embeddings

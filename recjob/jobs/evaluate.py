@@ -22,7 +22,8 @@ from recjob.inference.model_files import StoredRecommender
 from recjob.inference.torch_engine import TorchEngine
 from recjob.jobs.embed import warm_rows
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
 from recjob.model.recommender import FEATURE_DIM
 from recjob.training.compute import choose_compute

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from recjob.catalog.images import ImageReport
 from recjob.catalog.tables import FolderTables, read_folder
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.runner import JobContext, JobResult
-from recjob.jobs.workspace import open_pictures
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult
+from recjob.jobs.training_site import open_pictures
 from recjob.store.catalog_import import TableCounts, write_tables
 from recjob.store.catalog_store import known_items, known_outfits
 
@@ -53,6 +54,7 @@ def import_tables(context: JobContext, folder: Path) -> ImportResult:
     DataError with file, line and column, and nothing is imported.
     """
     settings = context.settings
+    context.freeze(folder=str(folder.resolve()))
     with context.stage("check"), context.database.connect() as connection:
         tables = read_folder(
             folder, settings.catalog, known_items(connection), known_outfits(connection)

@@ -10,7 +10,9 @@ import numpy as np
 from recjob.catalog.catalog import PADDING, Catalog, Int32Array
 from recjob.errors import NotFoundError
 from recjob.jobs.embed import warm_rows
-from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.original_pictures import OriginalPictures
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
 from recjob.report.page import (
     MethodQuality,
@@ -65,7 +67,8 @@ def make_report(context: JobContext) -> ReportResult:
         raise NotFoundError("no run is published; run `python cli.py nightly-recommend` first")
     with context.stage("pictures") as stage:
         warm, _ = warm_rows(shop, student.user_ids)
-        users = _users(context, shop, warm)
+        pictures = OriginalPictures.of(context, shop, PICTURE_SIDE)
+        users = _users(context, shop, pictures, warm)
         stage.items = len(users)
     path = context.settings.home / REPORT_FOLDER / "index.html"
     with context.stage("write"), context.database.connect() as connection:
@@ -88,7 +91,9 @@ def make_report(context: JobContext) -> ReportResult:
     return ReportResult(report=str(path.resolve()), users=len(users))
 
 
-def _users(context: JobContext, shop: Shop, warm: Int32Array) -> tuple[ReportUser, ...]:
+def _users(
+    context: JobContext, shop: Shop, pictures: OriginalPictures, warm: Int32Array
+) -> tuple[ReportUser, ...]:
     """Some users of each kind, spread evenly over the catalog."""
     catalog = shop.catalog
     liking = np.unique(catalog.positives[:, 0])
@@ -103,11 +108,14 @@ def _users(context: JobContext, shop: Shop, warm: Int32Array) -> tuple[ReportUse
         if members.size == 0:
             continue
         spread = np.linspace(0, members.size - 1, min(count, members.size)).round()
-        result += [_user(context, shop, int(user), kind) for user in members[spread.astype(int)]]
+        chosen = members[spread.astype(int)]
+        result += [_user(context, shop, pictures, int(user), kind) for user in chosen]
     return tuple(result)
 
 
-def _user(context: JobContext, shop: Shop, user: int, kind: UserKind) -> ReportUser:
+def _user(
+    context: JobContext, shop: Shop, pictures: OriginalPictures, user: int, kind: UserKind
+) -> ReportUser:
     catalog = shop.catalog
     most = context.settings.report.outfits_per_user
     liked = catalog.positives[catalog.positives[:, 0] == user, 1][:most]
@@ -118,14 +126,17 @@ def _user(context: JobContext, shop: Shop, user: int, kind: UserKind) -> ReportU
     return ReportUser(
         user_id=catalog.user_ids[user],
         kind=kind,
-        liked=tuple(_outfit(shop, int(outfit), None) for outfit in liked),
+        liked=tuple(_outfit(shop, pictures, int(outfit), None) for outfit in liked),
         recommended=tuple(
-            _outfit(shop, int(row), score) for row, score in zip(rows, index.values(), strict=True)
+            _outfit(shop, pictures, int(row), score)
+            for row, score in zip(rows, index.values(), strict=True)
         ),
     )
 
 
-def _outfit(shop: Shop, outfit: int, score: float | None) -> ReportOutfit:
+def _outfit(
+    shop: Shop, pictures: OriginalPictures, outfit: int, score: float | None
+) -> ReportOutfit:
     catalog = shop.catalog
     items = catalog.outfit_items[outfit]
     usable = [int(item) for item in items if item != PADDING and catalog.item_usable[item]]
@@ -136,7 +147,7 @@ def _outfit(shop: Shop, outfit: int, score: float | None) -> ReportOutfit:
             ReportItem(
                 item_id=catalog.item_ids[item],
                 category=catalog.categories[catalog.item_category[item]],
-                picture=jpeg(shop.pictures.pixels[shop.picture_rows[item]], PICTURE_SIDE),
+                picture=jpeg(pictures.pixels(item), PICTURE_SIDE),
             )
             for item in usable
         ),

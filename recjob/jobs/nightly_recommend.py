@@ -13,7 +13,8 @@ from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import RefusedError
 from recjob.jobs.embed import warm_rows
 from recjob.jobs.embeddings import Embeddings, refresh_embeddings
-from recjob.jobs.runner import JobContext, JobResult
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
 from recjob.model.cold_start import cold_start_vectors
 from recjob.ranking.candidates import Candidates, candidates

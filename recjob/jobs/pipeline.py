@@ -18,6 +18,7 @@ from recjob.jobs.stages import JobResult
 from recjob.jobs.start import prepare_home
 from recjob.jobs.train_autoencoder import train_autoencoder
 from recjob.jobs.train_teacher import train_teacher
+from recjob.jobs.workspace import on_database
 from recjob.report.page import duration, memory
 from recjob.settings import Settings
 from recjob.store.database import Database, open_database
@@ -81,9 +82,9 @@ class Finished:
 
 
 STEPS: tuple[tuple[str, Callable[[JobContext], JobResult]], ...] = (
-    ("train-autoencoder", train_autoencoder),
-    ("train-teacher", train_teacher),
-    ("distill", distill),
+    ("train-autoencoder", on_database(train_autoencoder)),
+    ("train-teacher", on_database(train_teacher)),
+    ("distill", on_database(distill)),
     ("compile", compile_student),
     ("embed", embed),
     ("nightly-recommend", nightly_recommend),

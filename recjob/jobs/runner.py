@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import threading
@@ -15,9 +14,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
 from recjob.errors import RecjobError, TemporaryError
+from recjob.jobs.stages import JobResult, Stage, StageRecord, full_disk_told, measured_stage
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import ArtifactFolder
@@ -37,6 +36,7 @@ JOB_LOCKS: Mapping[str, Locks] = {
     "train-autoencoder": _READS_CATALOG,
     "train-teacher": _READS_CATALOG,
     "distill": _READS_CATALOG,
+    "models-import": Locks(),
     "compile": Locks(writes=frozenset({Resource.ENGINES})),
     "embed": Locks(
         writes=frozenset({Resource.EMBEDDINGS}),
@@ -54,39 +54,7 @@ JOB_LOCKS: Mapping[str, Locks] = {
 log = logging.getLogger(__name__)
 
 
-class StageRecord(BaseModel):
-    """What a stage of a job took."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    seconds: float
-    items: int
-    """How many of the stage's things it handled; 0 where it counts nothing."""
-    peak_memory_bytes: int
-    peak_gpu_memory_bytes: int | None
-
-
-class JobResult(BaseModel):
-    """What a job returns: its own fields are the counts of the ledger."""
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: int = 0
-    """Given by the runner, as is all that follows."""
-    seconds: float = 0.0
-    stages: tuple[StageRecord, ...] = ()
-
-
 R = TypeVar("R", bound=JobResult)
-
-
-@dataclass
-class Stage:
-    """A stage at work; set `items` to what it handled."""
-
-    name: str
-    items: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,22 +73,8 @@ class JobContext:
     def stage(self, name: str) -> Iterator[Stage]:
         """Measure the block as a stage of the job; a failed stage is recorded too."""
         self.check_lease()
-        log.info("%s", name)
-        stage = Stage(name)
-        start = time.monotonic()
-        try:
-            with self.monitor.measure() as peak:
-                yield stage
-        finally:
-            self.stages.append(
-                StageRecord(
-                    name=name,
-                    seconds=time.monotonic() - start,
-                    items=stage.items,
-                    peak_memory_bytes=peak.memory_bytes,
-                    peak_gpu_memory_bytes=peak.gpu_memory_bytes,
-                )
-            )
+        with measured_stage(name, self.monitor, self.stages) as stage:
+            yield stage
 
     def freeze(self, **parameters: Any) -> None:
         """Add to the ledger what this run works on (model, engine, seed, ...)."""
@@ -219,14 +173,8 @@ def _terminating() -> Iterator[None]:
 @contextmanager
 def _our_errors(database: Database, home: Path) -> Iterator[None]:
     """Full disks and driver errors that passed the store's border as errors of the tree."""
-    try:
-        with translated(database.name):
-            yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or home
-        raise TemporaryError(f"{where}: no space left on the disk; make room and retry") from error
+    with full_disk_told(home), translated(database.name):
+        yield
 
 
 def _record_failure(context: JobContext, error: BaseException) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from recjob.catalog.catalog import Catalog
 from recjob.inference.model_files import save_recommender
+from recjob.jobs.model_record import new_record, training_metrics
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.runner import JobContext, JobResult
-from recjob.jobs.workspace import autoencoder_trunk, read_shop, register_active, training_data
-from recjob.store.artifacts import new_model_id
-from recjob.store.models import Role
+from recjob.jobs.stages import JobResult
+from recjob.jobs.training_site import TrainingSite, autoencoder_trunk, training_data
+from recjob.settings import TrainingSettings
+from recjob.store.artifacts import Role
 from recjob.training.data import TrainingData
 from recjob.training.fit import TrainedModel
 from recjob.training.teacher import train_teacher as train
@@ -28,69 +28,37 @@ class TrainedResult(JobResult):
     """What the recipe found on its way: the teacher's gap, alpha, mean d, share of d < 0."""
 
 
-def train_teacher(context: JobContext) -> TrainedResult:
-    """Train the teacher on the catalog and make it the active one."""
-    settings = context.settings
-    with context.stage("read"):
-        shop = read_shop(context)
-        data = training_data(shop, settings)
-        trunk = autoencoder_trunk(context, settings.teacher.weights)
-    with context.stage("train") as stage, progress_bar("teacher") as bar:
+def train_teacher(site: TrainingSite) -> TrainedResult:
+    """Train the teacher on the catalog and take it into use."""
+    settings = site.settings
+    with site.stage("read"):
+        data = training_data(site.read_shop(), settings)
+        trunk = autoencoder_trunk(site, settings.teacher.weights)
+    with site.stage("train") as stage, progress_bar("teacher") as bar:
         trained = train(data, settings, trunk, bar.to)
         stage.items = len(data.training_positives) * len(trained.epochs)
-    with context.stage("save"):
-        section = settings.teacher.model_dump(mode="json")
-        model_id = save_and_register(context, "teacher", trained, data, None, section)
-    return trained_result(model_id, trained, data)
+    with site.stage("save"):
+        return save_trained(site, "teacher", settings.teacher, trained, data)
 
 
-def save_and_register(
-    context: JobContext,
+def save_trained(
+    site: TrainingSite,
     role: Role,
+    section: TrainingSettings,
     trained: TrainedModel,
     data: TrainingData,
-    parent: str | None,
-    section: dict[str, object],
-) -> str:
-    """Write a trained recommender, register it, make it active; its id."""
-    model_id = new_model_id(role)
-    with context.artifacts.write_model(model_id) as folder:
-        save_recommender(
-            folder, trained.model, user_ids(data, data.catalog), context.settings.images.size
-        )
-    metrics: dict[str, object] = {
-        "validation": None if trained.validation is None else trained.validation.as_dict(),
-        "epochs": [
-            {
-                "loss": epoch.loss,
-                "validation_auc": None if epoch.validation is None else epoch.validation.auc,
-                "seconds": epoch.seconds,
-            }
-            for epoch in trained.epochs
-        ],
-        **trained.notes,
-    }
-    register_active(
-        context,
-        role,
-        model_id,
-        parent=parent,
-        section=section,
-        catalog=data.catalog,
-        metrics=metrics,
+    parent: str | None = None,
+) -> TrainedResult:
+    """Keep a trained recommender and say what it is."""
+    settings, catalog = site.settings, data.catalog
+    record = new_record(role, catalog, section, training_metrics(trained), settings.seed, parent)
+    user_ids = tuple(catalog.user_ids[user] for user in data.users)
+    site.save(
+        record,
+        lambda folder: save_recommender(folder, trained.model, user_ids, settings.images.size),
     )
-    return model_id
-
-
-def user_ids(data: TrainingData, catalog: Catalog) -> tuple[str, ...]:
-    """Ids of the warm users in the order of the model's rows."""
-    return tuple(catalog.user_ids[user] for user in data.users)
-
-
-def trained_result(model_id: str, trained: TrainedModel, data: TrainingData) -> TrainedResult:
-    """The result of a job that trained a recommender."""
     return TrainedResult(
-        model=model_id,
+        model=record.model_id,
         users=data.users.size,
         positives=len(data.training_positives),
         epochs=len(trained.epochs),

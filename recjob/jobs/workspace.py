@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-import torch
-
-from recjob import __version__
-from recjob.catalog.catalog import Catalog, Int64Array
-from recjob.catalog.images import PackedImages
 from recjob.errors import DataError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
+from recjob.jobs.model_record import ModelRecord, write_record
 from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import Stage
+from recjob.jobs.training_site import (
+    PicturedCatalog,
+    TrainingSite,
+    check_image_size,
+    open_pictures,
+    with_pictures,
+)
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
-from recjob.store.catalog_store import CatalogKeys, data_fingerprint, read_catalog, read_keys
-from recjob.store.models import ModelRow, Role, activate, active, register
-from recjob.training.data import TrainingData, prepare_data
+from recjob.store.artifacts import Role
+from recjob.store.catalog_store import CatalogKeys, read_catalog, read_keys
+from recjob.store.models import ModelRow, activate, active, register
 
-IMAGES_FOLDER = "images"
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Shop:
-    """The catalog as a job reads it, with its pictures."""
+class Shop(PicturedCatalog):
+    """The catalog as a job reads it, with its pictures and the keys of its rows."""
 
-    catalog: Catalog
     keys: CatalogKeys
-    pictures: PackedImages
-    picture_rows: Int64Array
-    """(n_items,) row of `pictures.pixels`, -1 for items in quarantine."""
-
-
-def open_pictures(settings: Settings) -> PackedImages:
-    """The packed pictures of the size that the settings ask for."""
-    size = settings.images.size
-    return PackedImages.open(settings.home / IMAGES_FOLDER / str(size), size)
-
-
-def picture_rows(catalog: Catalog, pictures: PackedImages) -> Int64Array:
-    """(n_items,) row of each item's picture, -1 in quarantine; DataError where one is missing."""
-    rows = np.full(catalog.n_items, -1, np.int64)
-    usable = np.flatnonzero(catalog.item_usable)
-    rows[usable] = pictures.rows([catalog.item_image[item] for item in usable])
-    return rows
 
 
 def read_shop(context: JobContext) -> Shop:
@@ -56,13 +45,8 @@ def read_shop(context: JobContext) -> Shop:
             "the catalog is empty; run `python cli.py import tables FOLDER` first "
             "(docs/data.md shows the format)"
         )
-    pictures = open_pictures(context.settings)
-    return Shop(catalog, keys, pictures, picture_rows(catalog, pictures))
-
-
-def training_data(shop: Shop, settings: Settings) -> TrainingData:
-    """Split positives and warm users of a shop."""
-    return prepare_data(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings)
+    pictured = with_pictures(catalog, open_pictures(context.settings))
+    return Shop(pictured.catalog, pictured.pictures, pictured.picture_rows, keys)
 
 
 def active_model(context: JobContext, role: Role) -> ModelRow:
@@ -78,50 +62,68 @@ def load_active_recommender(context: JobContext, role: Role) -> tuple[ModelRow, 
     """
     row = active_model(context, role)
     stored = load_recommender(context.artifacts.model(row.model_id, row.sha256))
-    if stored.image_size != context.settings.images.size:
-        raise DataError(
-            f"{role} {row.model_id} was trained on pictures of {stored.image_size} pixels, the "
-            f"settings say images.size = {context.settings.images.size}; use its settings, or "
-            "import and train again"
-        )
+    check_image_size(f"{role} {row.model_id}", stored, context.settings)
     return row, stored
 
 
-def load_active_autoencoder(context: JobContext) -> tuple[ModelRow, Autoencoder]:
-    """The active autoencoder, its files checked against the registry."""
-    row = active_model(context, "autoencoder")
-    return row, load_autoencoder(context.artifacts.model(row.model_id, row.sha256))
-
-
-def autoencoder_trunk(context: JobContext, weights: str) -> dict[str, torch.Tensor] | None:
-    """The trunk of the active autoencoder where `weights` asks for it, else None."""
-    if weights != "autoencoder":
-        return None
-    return dict(load_active_autoencoder(context)[1].backbone.trunk.state_dict())
-
-
-def register_active(
-    context: JobContext,
-    role: Role,
-    model_id: str,
-    *,
-    parent: str | None,
-    section: dict[str, object],
-    catalog: Catalog,
-    metrics: dict[str, object],
-) -> ModelRow:
+def register_active(context: JobContext, record: ModelRecord) -> ModelRow:
     """Register a written model and make it the active one of its role."""
     with context.database.begin() as connection:
         register(
             connection,
-            model_id=model_id,
-            role=role,
-            parent=parent,
-            settings=section,
-            data_fingerprint=data_fingerprint(catalog),
-            metrics=metrics,
-            sha256=context.artifacts.model_sha256(model_id),
-            seed=context.settings.seed,
-            code_version=__version__,
+            model_id=record.model_id,
+            role=record.role,
+            parent=record.parent,
+            settings=record.settings,
+            data_fingerprint=record.data_fingerprint,
+            metrics=record.metrics,
+            sha256=context.artifacts.model_sha256(record.model_id),
+            seed=record.seed,
+            code_version=record.code_version,
         )
-        return activate(connection, model_id)
+        return activate(connection, record.model_id)
+
+
+class DatabaseSite:
+    """A training on the database: its catalog, the registry, the artifact folder."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._context = context
+
+    @property
+    def settings(self) -> Settings:
+        """All settings."""
+        return self._context.settings
+
+    def stage(self, name: str) -> AbstractContextManager[Stage]:
+        """A stage of the job."""
+        return self._context.stage(name)
+
+    def read_shop(self) -> PicturedCatalog:
+        """The catalog of the database."""
+        return read_shop(self._context)
+
+    def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
+        """The active model of a role; the ledger says which."""
+        row, stored = load_active_recommender(self._context, role)
+        self._context.freeze(**{role: row.model_id})
+        return row.model_id, stored
+
+    def autoencoder(self) -> tuple[str, Autoencoder]:
+        """The active autoencoder; the ledger says which."""
+        row = active_model(self._context, "autoencoder")
+        model = load_autoencoder(self._context.artifacts.model(row.model_id, row.sha256))
+        self._context.freeze(autoencoder=row.model_id)
+        return row.model_id, model
+
+    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
+        """Into the artifact folder, registered and active."""
+        with self._context.artifacts.write_model(record.model_id) as folder:
+            write(folder)
+            write_record(folder, record)
+        register_active(self._context, record)
+
+
+def on_database(training: Callable[[TrainingSite], R]) -> Callable[[JobContext], R]:
+    """A training as a job."""
+    return lambda context: training(DatabaseSite(context))

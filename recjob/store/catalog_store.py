@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +48,14 @@ def quarantined_items(connection: Connection) -> dict[str, str]:
     return {row.item_id: row.quarantine_reason for row in rows}
 
 
+def item_images(connection: Connection, item_ids: Sequence[str]) -> dict[str, str]:
+    """The path of each item's picture in the folder that it was imported from, by item id."""
+    rows = connection.execute(
+        text("SELECT item_id, image FROM item WHERE item_id = ANY (:ids)"), {"ids": list(item_ids)}
+    )
+    return {row.item_id: row.image for row in rows}
+
+
 def read_catalog(connection: Connection) -> Catalog:
     """The whole catalog. Call it in one transaction with `read_keys` where both are needed."""
     items = copy_table_out(
@@ -89,36 +95,6 @@ def read_catalog(connection: Connection) -> Catalog:
 def read_keys(connection: Connection) -> CatalogKeys:
     """Keys of every entity in the order of the catalog's indices, that is, of their ids."""
     return CatalogKeys(*(_keys(connection, name) for name in ("item", "outfit", "app_user")))
-
-
-def data_fingerprint(catalog: Catalog) -> str:
-    """sha256 (hex) of what a model learns from: items, pictures, outfits, users, positives.
-
-    Availability is left out: it changes every day and teaches nothing.
-    """
-    digest = hashlib.sha256()
-    texts: tuple[Sequence[str], ...] = (
-        catalog.categories,
-        catalog.item_ids,
-        catalog.item_image,
-        catalog.outfit_ids,
-        catalog.user_ids,
-    )
-    for values in texts:
-        column = pa.array(values, pa.large_string())
-        _, offsets, data = column.buffers()
-        digest.update(len(column).to_bytes(8, "little"))
-        digest.update(np.frombuffer(offsets, "<i8")[: len(column) + 1].tobytes())
-        digest.update(data or b"")
-    arrays: tuple[NDArray[Any], ...] = (
-        catalog.item_category,
-        catalog.outfit_items,
-        catalog.positives,
-    )
-    for array in arrays:
-        digest.update(np.array(array.shape, "<i8").tobytes())
-        digest.update(np.ascontiguousarray(array, "<i4").tobytes())
-    return digest.hexdigest()
 
 
 def _ids(connection: Connection, query: str) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Connection, Row, text
 
 from recjob.errors import NotFoundError
+from recjob.store.artifacts import Role
 
-Role = Literal["autoencoder", "teacher", "student"]
 Status = Literal["candidate", "active", "retired"]
 
 MAKING_COMMANDS: dict[Role, str] = {

@@ -20,7 +20,8 @@ from sqlalchemy import text
 
 from recjob.errors import DataError, LockedError, RecjobError, TemporaryError
 from recjob.jobs import runner
-from recjob.jobs.runner import JobContext, JobResult, run_job
+from recjob.jobs.runner import JobContext, run_job
+from recjob.jobs.stages import JobResult
 from recjob.settings import Settings
 from recjob.store.database import Database
 from recjob.store.ledger import RunRow, list_job_runs

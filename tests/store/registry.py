@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from recjob.store.models import ModelRow, Role, register
+from recjob.store.artifacts import Role
+from recjob.store.models import ModelRow, register
 
 
 def register_model(

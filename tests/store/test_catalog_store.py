@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.tables import FolderTables, to_catalog
 from recjob.store.catalog_store import (
-    data_fingerprint,
     known_items,
     known_outfits,
     read_catalog,

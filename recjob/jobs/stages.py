@@ -1,0 +1,85 @@
+"""What jobs and training without a database share: measured stages, results, full disks."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from recjob.errors import TemporaryError
+from recjob.monitoring.memory import MemoryMonitor
+
+log = logging.getLogger(__name__)
+
+
+class StageRecord(BaseModel):
+    """What a stage of a job took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    seconds: float
+    items: int
+    """How many of the stage's things it handled; 0 where it counts nothing."""
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+
+
+class JobResult(BaseModel):
+    """What a job returns: its own fields are the counts of the ledger."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: int = 0
+    """Given by the runner, as is all that follows."""
+    seconds: float = 0.0
+    stages: tuple[StageRecord, ...] = ()
+
+
+@dataclass
+class Stage:
+    """A stage at work; set `items` to what it handled."""
+
+    name: str
+    items: int = 0
+
+
+@contextmanager
+def measured_stage(
+    name: str, monitor: MemoryMonitor, records: list[StageRecord]
+) -> Iterator[Stage]:
+    """Measure the block and add its record; a failed stage is recorded too."""
+    log.info("%s", name)
+    stage = Stage(name)
+    start = time.monotonic()
+    try:
+        with monitor.measure() as peak:
+            yield stage
+    finally:
+        records.append(
+            StageRecord(
+                name=name,
+                seconds=time.monotonic() - start,
+                items=stage.items,
+                peak_memory_bytes=peak.memory_bytes,
+                peak_gpu_memory_bytes=peak.gpu_memory_bytes,
+            )
+        )
+
+
+@contextmanager
+def full_disk_told(home: Path) -> Iterator[None]:
+    """A full disk as an error of the tree; `home` is named where the system names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or home
+        raise TemporaryError(f"{where}: no space left on the disk; make room and retry") from error

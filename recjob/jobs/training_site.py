@@ -1,0 +1,102 @@
+"""Where a training runs: on the database (`workspace`), or on folders alone (`offline`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from recjob.catalog.catalog import Catalog, Int64Array
+from recjob.catalog.images import PackedImages
+from recjob.errors import DataError
+from recjob.inference.model_files import StoredRecommender
+from recjob.jobs.model_record import ModelRecord
+from recjob.jobs.stages import Stage
+from recjob.model.autoencoder import Autoencoder
+from recjob.settings import Settings
+from recjob.store.artifacts import Role
+from recjob.training.data import TrainingData, prepare_data
+
+IMAGES_FOLDER = "images"
+
+
+@dataclass(frozen=True)
+class PicturedCatalog:
+    """A catalog and its packed pictures."""
+
+    catalog: Catalog
+    pictures: PackedImages
+    picture_rows: Int64Array
+    """(n_items,) row of `pictures.pixels`, -1 for items in quarantine."""
+
+
+class TrainingSite(Protocol):
+    """What a training reads and where it leaves its model."""
+
+    @property
+    def settings(self) -> Settings:
+        """All settings."""
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[Stage]:
+        """Measure the block as a stage of the result."""
+        ...
+
+    def read_shop(self) -> PicturedCatalog:
+        """Catalog and pictures; DataError where there are none."""
+        ...
+
+    def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
+        """Id and model of a role, in use here; NotFoundError where there is none."""
+        ...
+
+    def autoencoder(self) -> tuple[str, Autoencoder]:
+        """Id and model of the autoencoder in use here; NotFoundError where there is none."""
+        ...
+
+    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
+        """Keep a model, whole or not at all, and take it into use.
+
+        `write` puts the files of the model into the folder that it is given.
+        """
+        ...
+
+
+def open_pictures(settings: Settings) -> PackedImages:
+    """The packed pictures of the size that the settings ask for."""
+    size = settings.images.size
+    return PackedImages.open(settings.home / IMAGES_FOLDER / str(size), size)
+
+
+def with_pictures(catalog: Catalog, pictures: PackedImages) -> PicturedCatalog:
+    """Find each item's picture; DataError where one is missing."""
+    rows = np.full(catalog.n_items, -1, np.int64)
+    usable = np.flatnonzero(catalog.item_usable)
+    rows[usable] = pictures.rows([catalog.item_image[item] for item in usable])
+    return PicturedCatalog(catalog, pictures, rows)
+
+
+def training_data(shop: PicturedCatalog, settings: Settings) -> TrainingData:
+    """Split positives and warm users of a shop."""
+    return prepare_data(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings)
+
+
+def autoencoder_trunk(site: TrainingSite, weights: str) -> dict[str, torch.Tensor] | None:
+    """The trunk of the autoencoder where `weights` asks for it, else None."""
+    if weights != "autoencoder":
+        return None
+    return dict(site.autoencoder()[1].backbone.trunk.state_dict())
+
+
+def check_image_size(what: str, stored: StoredRecommender, settings: Settings) -> None:
+    """Raise DataError where a model was trained on pictures of another size than the settings'."""
+    if stored.image_size != settings.images.size:
+        raise DataError(
+            f"{what} was trained on pictures of {stored.image_size} pixels, the settings say "
+            f"images.size = {settings.images.size}; use its settings, or import and train again"
+        )
