@@ -38,7 +38,7 @@ class CatalogSettings(Section):
 class ImageSettings(Section):
     """How pictures are decoded and kept."""
 
-    size: int = Field(224, ge=32, le=1024)
+    size: int = Field(224, ge=64, le=1024)
     """Side in pixels of the white square that a picture is padded to (224: AlexNet's)."""
     max_pixels: int = Field(64_000_000, ge=1)
     """A picture with more pixels is refused before it is decoded (decompression bombs)."""
@@ -100,6 +100,9 @@ class TrainingSettings(Section):
     """Stop after so many epochs without a better validation AUC."""
     negatives_per_positive: int = Field(1, ge=1)
     """Random outfits drawn per positive; the batch shares them all (Eq. 10)."""
+    negative_mixes: int = Field(1, ge=1)
+    """Sets of negatives made of the drawn items: the draw itself, and recombinations of its items
+    per category. More negatives per pair, and no more pictures to encode."""
     hard_share: float = Field(0.0, ge=0, le=1)
     """Share of the negatives that are positives of other users (Sec. 4.4 uses a half)."""
 
@@ -141,7 +144,7 @@ class AutoencoderSettings(Section):
     """Pictures per step."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak of the one-cycle rate."""
-    image_size: int = Field(64, ge=32)
+    image_size: int = Field(64, ge=64)
     """Side in pixels that it sees."""
     latent_dim: int = Field(128, ge=2)
     """Length of the code in which items are compared."""
@@ -238,8 +241,8 @@ class DemoSettings(Section):
     """Users of whom nothing is known."""
     outfits_per_user: int = Field(60, ge=8)
     """Liked outfits of each user."""
-    image_size: int = Field(96, ge=64)
-    """Side in pixels of a drawn picture."""
+    image_size: int = Field(160, ge=64)
+    """Side in pixels of a drawn picture; the models see it at `images.size`."""
     two_tops: float = Field(0.3, ge=0, le=1)
     """Share of the outfits with two tops."""
 

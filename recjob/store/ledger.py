@@ -260,6 +260,19 @@ def last_done(connection: Connection, job: str) -> RunRow | None:
     return None if row is None else RunRow(**row._mapping)
 
 
+def import_folders(connection: Connection, limit: int) -> list[str]:
+    """The folders of the imports that ended well, the newest first, each once."""
+    rows = connection.scalars(
+        text(
+            "SELECT parameters ->> 'folder' FROM job_run WHERE job = 'import' "
+            "AND outcome = 'done' AND parameters ? 'folder' "
+            "GROUP BY 1 ORDER BY max(run_id) DESC LIMIT :limit"
+        ),
+        {"limit": limit},
+    )
+    return [str(folder) for folder in rows]
+
+
 def job_run(connection: Connection, run_id: int) -> RunRow:
     """A run by its number; NotFoundError where there is none."""
     row = connection.execute(

@@ -104,6 +104,7 @@ class BatchSource:
         batch_size: int,
         negatives_per_positive: int,
         hard_share: float,
+        mixes: int,
         seed: int,
     ) -> None:
         self._data = data
@@ -111,6 +112,7 @@ class BatchSource:
         self._batch_size = min(batch_size, len(self._positives))
         self._per_positive = negatives_per_positive
         self._hard_share = hard_share
+        self._mixes = mixes
         self._random = RandomNegatives(data.catalog, self._positives[:, 1])
         self._rng = np.random.default_rng([seed, 1])
         self._known = np.unique(self._pair_key(self._positives[:, 0], self._positives[:, 1]))
@@ -131,6 +133,10 @@ class BatchSource:
             users, outfits = self._positives[rows].T
             like = np.repeat(outfits, self._per_positive)
             negatives = self._random.draw(like, self._rng)
+            mixed = [
+                mix_anew(negatives, catalog.item_category, self._rng)
+                for _ in range(self._mixes - 1)
+            ]
             n_hard = round(self._hard_share * like.size)
             valid = None
             if n_hard:
@@ -140,18 +146,31 @@ class BatchSource:
                 )
                 negatives[:n_hard] = catalog.outfit_items[hard]
                 known = np.isin(self._pair_key(users[:, None], hard[None, :]), self._known)
-                valid_rows = np.ones((users.size, like.size), np.bool_)
+                valid_rows = np.ones((users.size, like.size * self._mixes), np.bool_)
                 valid_rows[:, :n_hard] = ~known
                 valid = torch.from_numpy(valid_rows)
             yield Batch(
                 torch.from_numpy(self._data.model_row[users].astype(np.int64)),
                 torch.from_numpy(catalog.outfit_items[outfits].astype(np.int64)),
-                torch.from_numpy(negatives.astype(np.int64)),
+                torch.from_numpy(np.concatenate([negatives, *mixed]).astype(np.int64)),
                 valid,
             )
 
     def _pair_key(self, users: Int32Array, outfits: Int32Array) -> Int64Array:
         return users.astype(np.int64) * self._data.catalog.n_outfits + outfits
+
+
+def mix_anew(
+    outfits: Int32Array, item_category: Int32Array, rng: np.random.Generator
+) -> Int32Array:
+    """Other outfits `(n, M)` of the same items: those of each category trade places at random."""
+    mixed = outfits.copy()
+    real = outfits != PADDING
+    category = np.where(real, item_category[outfits], PADDING)
+    for wanted in np.unique(category[real]):
+        places = category == wanted
+        mixed[places] = rng.permutation(outfits[places])
+    return mixed
 
 
 @dataclass(frozen=True)

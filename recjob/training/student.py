@@ -69,6 +69,7 @@ def distill(
         options.batch_size,
         options.negatives_per_positive,
         options.hard_share,
+        options.negative_mixes,
         settings.seed + 1,
     )
     validator = Validator(data, Part.VALIDATION_STUDENT, settings, compute, settings.seed)

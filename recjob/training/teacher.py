@@ -52,6 +52,7 @@ def train_teacher(
         options.batch_size,
         options.negatives_per_positive,
         options.hard_share,
+        options.negative_mixes,
         settings.seed,
     )
     validator = Validator(data, Part.VALIDATION_TEACHER, settings, compute, settings.seed)
