@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.lr_scheduler import OneCycleLR
 
 from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
 from recjob.errors import DataError, RecjobError
@@ -18,6 +17,7 @@ from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.training.compute import Compute, choose_compute
 from recjob.training.fit import Progress, seeded_generator
+from recjob.training.optimise import OneCycle
 from recjob.training.pictures import flip_at_random
 
 NEIGHBOUR_BLOCK: Final = 1024
@@ -57,12 +57,7 @@ def train_autoencoder(
     batch_size = min(options.batch_size, usable.size)
     steps = usable.size // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)
-    schedule = OneCycleLR(
-        optimizer,
-        max_lr=options.learning_rate,
-        total_steps=steps * options.epochs,
-        pct_start=options.warmup,
-    )
+    schedule = OneCycle(optimizer, [options.learning_rate], steps * options.epochs, options.warmup)
     order = np.random.default_rng([settings.seed, 11])
     flips = seeded_generator(settings.seed, 4)
     epoch_losses: list[float] = []
@@ -84,7 +79,7 @@ def train_autoencoder(
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
-            schedule.step()
+            schedule.after_step()
             if on_progress is not None:
                 done = epoch * steps + step + 1
                 note = f"error {epoch_losses[-1]:.4f}" if epoch_losses else ""

@@ -92,7 +92,8 @@ class Batch:
     negatives: Tensor
     """(K, M) int64 items, -1 padding."""
     valid: Tensor | None
-    """(B, K) bool: False where a shared negative is a positive of that row's user; None: all."""
+    """(B, K) bool: False where a shared negative is a training positive of that row's user; None
+    where no one is."""
 
 
 class BatchSource:
@@ -115,7 +116,6 @@ class BatchSource:
         self._mixes = mixes
         self._random = RandomNegatives(data.catalog, self._positives[:, 1])
         self._rng = np.random.default_rng([seed, 1])
-        self._known = np.unique(self._pair_key(self._positives[:, 0], self._positives[:, 1]))
         # Only what trains may be known here: else negatives would tell of validation and test.
         self._own_positives = KnownPositives(replace(data.catalog, positives=self._positives))
 
@@ -138,26 +138,20 @@ class BatchSource:
                 for _ in range(self._mixes - 1)
             ]
             n_hard = round(self._hard_share * like.size)
-            valid = None
             if n_hard:
                 owners = np.repeat(users, self._per_positive)[:n_hard]
                 hard = hard_negatives(
                     catalog, self._positives, owners, self._rng, self._own_positives
                 )
                 negatives[:n_hard] = catalog.outfit_items[hard]
-                known = np.isin(self._pair_key(users[:, None], hard[None, :]), self._known)
-                valid_rows = np.ones((users.size, like.size * self._mixes), np.bool_)
-                valid_rows[:, :n_hard] = ~known
-                valid = torch.from_numpy(valid_rows)
+            shared = np.concatenate([negatives, *mixed])
+            known = self._own_positives.contains_all(users, shared)
             yield Batch(
                 torch.from_numpy(self._data.model_row[users].astype(np.int64)),
                 torch.from_numpy(catalog.outfit_items[outfits].astype(np.int64)),
-                torch.from_numpy(np.concatenate([negatives, *mixed]).astype(np.int64)),
-                valid,
+                torch.from_numpy(shared.astype(np.int64)),
+                torch.from_numpy(~known) if known.any() else None,
             )
-
-    def _pair_key(self, users: Int32Array, outfits: Int32Array) -> Int64Array:
-        return users.astype(np.int64) * self._data.catalog.n_outfits + outfits
 
 
 def mix_anew(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,24 @@ class Schedule(Protocol):
         """Called after every epoch with the validation AUC."""
 
 
+FEWEST_STEPS: Final = 3
+"""A cycle has at least one step up and one down; a shorter run sees its beginning only."""
+
+
 class OneCycle:
     """Rises, then falls to almost nothing over the whole run."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, rates: list[float], steps: int, warmup: float
     ) -> None:
+        steps = max(steps, FEWEST_STEPS)
+        # torch divides by the length of the rise less one step: at least two steps rise.
         self._schedule = OneCycleLR(
-            optimizer, max_lr=rates, total_steps=steps, pct_start=warmup, cycle_momentum=False
+            optimizer,
+            max_lr=rates,
+            total_steps=steps,
+            pct_start=max(warmup, 2 / steps),
+            cycle_momentum=False,
         )
 
     def after_step(self) -> None:

@@ -93,7 +93,7 @@ def distill(
         valid = None if batch.valid is None else batch.valid.to(compute.device)
         if options.loss == "fnd":
             d = false_negativeness(*judge.of(batch), alpha)
-            judge.count(d)
+            judge.count(d if valid is None else d[valid])
             loss = fnd_loss(positive, negative, d, options.temperature, valid)
         elif options.loss == "n-pair":
             loss = n_pair_loss(positive, negative, options.temperature, valid)
