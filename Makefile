@@ -12,10 +12,12 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' |
     echo "Name a newer one: make PYTHON=python3.12 demo" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test system lint format docs lock clean
+.PHONY: help install demo test system lint format docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+install: .venv/.installed ## The environment in .venv
 
 demo: .venv/.installed ## The whole way on a drawn catalog, to a page to open
 	$(RUN) cli.py demo $(ARGS)

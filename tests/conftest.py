@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("tests.fixtures_database",)
+pytest_plugins = ("tests.fixtures_database", "tests.command_line", "tests.fixtures_shop")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -60,7 +60,7 @@ def compile_student(context: JobContext) -> CompileResult:
     with tempfile.TemporaryDirectory(prefix="recjob-compile-") as scratch:
         folder = Path(scratch)
         with context.stage("export"):
-            exported = export_student(stored.model, folder, settings.compile, settings.images.size)
+            exported = export_student(stored.model, folder, settings.compile, stored.image_size)
             for network, file in (
                 (ITEM_ENCODER, exported.item_encoder),
                 (SET_ENCODER, exported.set_encoder),
@@ -88,7 +88,7 @@ def compile_student(context: JobContext) -> CompileResult:
         engines = []
         if available_builder() is not None:
             with context.stage("engines") as stage:
-                engines = build_engines(exported, folder, settings.compile, settings.images.size)
+                engines = build_engines(exported, folder, settings.compile, stored.image_size)
                 for engine in engines:
                     name = f"engines/{engine.path.name}"
                     _add(

@@ -8,7 +8,7 @@ from recjob.catalog.catalog import Float32Array, Int32Array
 from recjob.jobs.embeddings import refresh_embeddings
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
+from recjob.jobs.workspace import Shop, read_student_shop
 from recjob.ranking.index import IndexFile, build_index
 from recjob.store.embeddings import Entity, write_embeddings
 
@@ -38,8 +38,7 @@ class EmbedResult(JobResult):
 def embed(context: JobContext) -> EmbedResult:
     """Bring the active student's vectors up to date, in the artifact, Postgres and FAISS."""
     with context.stage("read"):
-        shop = read_shop(context)
-        row, stored = load_active_recommender(context, "student")
+        shop, row, stored = read_student_shop(context)
         context.freeze(model=row.model_id)
     vectors = refresh_embeddings(context, row, stored, shop)
     catalog = shop.catalog

@@ -24,7 +24,7 @@ from recjob.jobs.embed import warm_rows
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
+from recjob.jobs.workspace import Shop, load_active_recommender, read_student_shop
 from recjob.model.recommender import FEATURE_DIM
 from recjob.training.compute import choose_compute
 
@@ -70,10 +70,15 @@ def evaluate(context: JobContext, cold_start: bool = False) -> EvaluateResult:
     """Rank the same lists by every method; with `cold_start` also the newcomers' outfits."""
     settings = context.settings
     with context.stage("read"):
-        shop = read_shop(context)
+        shop, student_row, student = read_student_shop(context)
         parts = split_parts(shop.catalog, settings.split)
-        student_row, student = load_active_recommender(context, "student")
         teacher_row, teacher = load_active_recommender(context, "teacher")
+        if teacher.image_size != student.image_size:
+            raise DataError(
+                f"teacher {teacher_row.model_id} was trained on pictures of {teacher.image_size} "
+                f"pixels, student {student_row.model_id} on {student.image_size}; distil the "
+                "student anew"
+            )
     rows: list[MethodQuality] = []
     scored: dict[str, tuple[TorchEngine, Float32Array, Float32Array]] = {}
     lists = _lists(context, shop, parts, student)

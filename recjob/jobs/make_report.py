@@ -13,7 +13,7 @@ from recjob.jobs.embed import warm_rows
 from recjob.jobs.original_pictures import OriginalPictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
+from recjob.jobs.workspace import Shop, read_student_shop
 from recjob.report.page import (
     MethodQuality,
     QuarantinedItem,
@@ -57,8 +57,7 @@ class ReportResult(JobResult):
 def make_report(context: JobContext) -> ReportResult:
     """Write the page of the published run; NotFoundError where none is published."""
     with context.stage("read"):
-        shop = read_shop(context)
-        _, student = load_active_recommender(context, "student")
+        shop, _, student = read_student_shop(context)
         with context.database.connect() as connection:
             done = {job: run for job in JOBS if (run := last_done(connection, job)) is not None}
             quarantined = quarantined_items(connection)

@@ -15,7 +15,7 @@ from recjob.jobs.embed import warm_rows
 from recjob.jobs.embeddings import Embeddings, refresh_embeddings
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import Shop, load_active_recommender, read_shop
+from recjob.jobs.workspace import Shop, read_student_shop
 from recjob.model.cold_start import cold_start_vectors
 from recjob.ranking.candidates import Candidates, candidates
 from recjob.ranking.popularity import popularity_scores
@@ -74,8 +74,7 @@ def nightly_recommend(context: JobContext) -> NightlyResult:
     """
     settings = context.settings
     with context.stage("read"):
-        shop = read_shop(context)
-        row, stored = load_active_recommender(context, "student")
+        shop, row, stored = read_student_shop(context)
         context.freeze(model=row.model_id, seed=settings.seed, k=settings.nightly.k)
     vectors = refresh_embeddings(context, row, stored, shop)
     with context.stage("users") as stage:

@@ -67,9 +67,9 @@ class TrainingSite(Protocol):
         ...
 
 
-def open_pictures(settings: Settings) -> PackedImages:
-    """The packed pictures of the size that the settings ask for."""
-    size = settings.images.size
+def open_pictures(settings: Settings, size: int | None = None) -> PackedImages:
+    """The packed pictures of `size` pixels, by default of the size that the settings ask for."""
+    size = size or settings.images.size
     return PackedImages.open(settings.home / IMAGES_FOLDER / str(size), size)
 
 

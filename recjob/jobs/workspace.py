@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from recjob.catalog.catalog import Catalog
+from recjob.catalog.images import PackedImages
 from recjob.errors import DataError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, write_record
@@ -37,7 +39,22 @@ class Shop(PicturedCatalog):
 
 
 def read_shop(context: JobContext) -> Shop:
-    """Catalog and pictures; DataError where there is no catalog yet."""
+    """Catalog and pictures of the settings' size; DataError where there is no catalog yet."""
+    return _with_keys(*_read_catalog(context), open_pictures(context.settings))
+
+
+def read_student_shop(context: JobContext) -> tuple[Shop, ModelRow, StoredRecommender]:
+    """The active student, and the catalog with pictures of the size that it was trained on.
+
+    Raises DataError where there is no catalog yet, NotFoundError where there is no student.
+    """
+    catalog, keys = _read_catalog(context)
+    row, stored = load_active_recommender(context, "student")
+    pictures = open_pictures(context.settings, stored.image_size)
+    return _with_keys(catalog, keys, pictures), row, stored
+
+
+def _read_catalog(context: JobContext) -> tuple[Catalog, CatalogKeys]:
     with context.database.connect() as connection:
         catalog, keys = read_catalog(connection), read_keys(connection)
     if catalog.n_items == 0:
@@ -45,7 +62,11 @@ def read_shop(context: JobContext) -> Shop:
             "the catalog is empty; run `python cli.py import tables FOLDER` first "
             "(docs/data.md shows the format)"
         )
-    pictured = with_pictures(catalog, open_pictures(context.settings))
+    return catalog, keys
+
+
+def _with_keys(catalog: Catalog, keys: CatalogKeys, pictures: PackedImages) -> Shop:
+    pictured = with_pictures(catalog, pictures)
     return Shop(pictured.catalog, pictured.pictures, pictured.picture_rows, keys)
 
 
@@ -56,14 +77,9 @@ def active_model(context: JobContext, role: Role) -> ModelRow:
 
 
 def load_active_recommender(context: JobContext, role: Role) -> tuple[ModelRow, StoredRecommender]:
-    """The active teacher or student, its files checked against the registry.
-
-    Raises DataError where it was trained on pictures of another size than the settings'.
-    """
+    """The active teacher or student, its files checked against the registry."""
     row = active_model(context, role)
-    stored = load_recommender(context.artifacts.model(row.model_id, row.sha256))
-    check_image_size(f"{role} {row.model_id}", stored, context.settings)
-    return row, stored
+    return row, load_recommender(context.artifacts.model(row.model_id, row.sha256))
 
 
 def register_active(context: JobContext, record: ModelRecord) -> ModelRow:
@@ -106,6 +122,7 @@ class DatabaseSite:
     def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
         """The active model of a role; the ledger says which."""
         row, stored = load_active_recommender(self._context, role)
+        check_image_size(f"{role} {row.model_id}", stored, self._context.settings)
         self._context.freeze(**{role: row.model_id})
         return row.model_id, stored
 
