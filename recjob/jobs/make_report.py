@@ -27,8 +27,8 @@ from recjob.report.page import (
 )
 from recjob.report.pictures import jpeg
 from recjob.store.catalog_store import quarantined_items
-from recjob.store.ledger import RunRow, last_done
-from recjob.store.publication import show_run
+from recjob.store.ledger import RunRow, job_run, last_done
+from recjob.store.publication import publication_row, show_run
 from recjob.store.recommendations import recommendations_of
 
 REPORT_FOLDER = "report"
@@ -61,9 +61,12 @@ def make_report(context: JobContext) -> ReportResult:
         with context.database.connect() as connection:
             done = {job: run for job in JOBS if (run := last_done(connection, job)) is not None}
             quarantined = quarantined_items(connection)
-    night = done.get("nightly-recommend")
-    if night is None:
-        raise NotFoundError("no run is published; run `python cli.py nightly-recommend` first")
+            current, _ = publication_row(connection)
+            if current is None:
+                raise NotFoundError(
+                    "no run is published; run `python cli.py nightly-recommend` first"
+                )
+            night = job_run(connection, current)
     with context.stage("pictures") as stage:
         warm, _ = warm_rows(shop, student.user_ids)
         pictures = OriginalPictures.of(context, shop, PICTURE_SIDE)
