@@ -66,7 +66,8 @@ def colour_catalog(per_user: int = 16, quarantined: tuple[int, ...] = ()) -> Cat
 
 
 def colour_pixels(n_items: int = N_ITEMS, side: int = SIDE) -> NDArray[np.uint8]:
-    """(n_items, side, side, 3): a square on white, red or blue, of its own shade and size."""
+    """(n_items, side, side, 3): on white a square, red or blue, of its own shade and size,
+    dark on its left."""
     rng = np.random.default_rng(6)
     pixels = np.full((n_items, side, side, 3), 255, np.uint8)
     for item in range(n_items):
@@ -74,6 +75,7 @@ def colour_pixels(n_items: int = N_ITEMS, side: int = SIDE) -> NDArray[np.uint8]
         colour = rng.integers(0, 90, 3)
         colour[0 if is_red(item) else 2] = rng.integers(180, 255)
         pixels[item, margin : side - margin, margin : side - margin] = colour
+        pixels[item, margin : side - margin, margin : margin + 6] = colour // 3
     return pixels
 
 

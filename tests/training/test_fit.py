@@ -1,0 +1,173 @@
+"""The loop keeps the best epoch, stops in time, and tells where it went wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from recjob.catalog.split import Part
+from recjob.errors import RecjobError
+from recjob.evaluation.protocol import Quality
+from recjob.model.recommender import OutfitRecommender, unit
+from recjob.settings import TrainingSettings
+from recjob.training.data import Batch, BatchSource, TrainingData
+from recjob.training.fit import Epoch, best_validation, fit, seeded_generator
+from recjob.training.validation import Validator
+from tests.inference.students import student
+from tests.training.colours import colour_data, cpu, is_red, tiny_settings
+
+
+def user_directions(model: OutfitRecommender, data: TrainingData) -> Tensor:
+    """(n_users, 128) vectors that rank well: towards own colour, away from the other."""
+    with torch.no_grad():
+        red, blue = (
+            unit(model.encode_items(data.gather(data.picture_rows[half]))).mean(dim=0)
+            for half in (is_red(range(data.catalog.n_items)), ~is_red(range(data.catalog.n_items)))
+        )
+        features = torch.stack([red, blue])[:, None]
+        red, blue = unit(model.encode_outfits(features, torch.ones(2, 1, dtype=torch.bool)))
+    sign = torch.tensor([1.0 if user % 2 == 0 else -1.0 for user in range(6)])
+    return unit(red - blue) * sign[:, None]
+
+
+class Course:
+    """Pulls the users to where they rank well for some epochs, then away: a course that is known.
+
+    Only users learn, so that an epoch costs its validation only.
+    """
+
+    def __init__(self, good_epochs: int, part: Part = Part.VALIDATION_TEACHER) -> None:
+        settings = tiny_settings(split={} if part != Part.TEST else {"test": 0})
+        self.data = colour_data(settings)
+        self.model = student()
+        self.model.users = torch.nn.Embedding(6, 128)
+        torch.nn.init.zeros_(self.model.users.weight)
+        self.source = BatchSource(self.data, 16, 1, 0.0, 1, 0)
+        self.validator = Validator(self.data, part, settings, cpu(), 0)
+        self._good = user_directions(self.model, self.data)
+        self._good_steps = good_epochs * self.source.steps
+        self._step = 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        self._step += 1
+        target = self._good if self._step <= self._good_steps else -self._good
+        return ((self.model.users.weight - target) ** 2).sum()
+
+    def run(
+        self,
+        epochs: int,
+        patience: int,
+        loss: Callable[[Batch], Tensor] | None = None,
+        on_progress: Callable[[int, int, str], None] | None = None,
+    ) -> tuple[Epoch, ...]:
+        options = TrainingSettings(
+            optimizer="sgd",
+            learning_rate=0.05,
+            user_rate_factor=5,
+            momentum=0,
+            weight_decay=0,
+            clip_norm=100,
+            epochs=epochs,
+            patience=patience,
+        )
+        return fit(
+            self.model,
+            None,
+            self.source,
+            loss or self.loss,
+            self.validator,
+            options,
+            on_progress,
+        )
+
+
+def test_the_best_epoch_is_kept_and_patience_ends() -> None:
+    course = Course(good_epochs=2)
+    epochs = course.run(epochs=9, patience=3)
+    aucs = [epoch.validation.auc for epoch in epochs if epoch.validation]
+    best = aucs.index(max(aucs))
+    assert best < 2
+    assert max(aucs) > 0.8
+    assert aucs[-1] < 0.3
+    assert len(epochs) == best + 1 + 3
+    kept = course.validator.quality(course.model)
+    assert kept.auc == max(aucs)
+    assert best_validation(epochs) == kept
+    assert not course.model.training
+
+
+def test_the_worst_comes_first_and_the_last_epoch_is_kept() -> None:
+    course = Course(good_epochs=100)
+    course.model.users.weight.data -= 3 * user_directions(course.model, course.data)
+    epochs = course.run(epochs=3, patience=20)
+    assert len(epochs) == 3
+    kept = course.validator.quality(course.model)
+    assert kept == best_validation(epochs)
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    course = Course(good_epochs=1, part=Part.TEST)
+    assert course.validator.empty
+    epochs = course.run(epochs=4, patience=1)
+    assert [epoch.validation for epoch in epochs] == [None] * 4
+    assert best_validation(epochs) is None
+    bad = -user_directions(course.model, course.data)
+    assert float((course.model.users.weight.detach() - bad).abs().max()) < 0.05
+
+
+def test_nan_stops_the_training() -> None:
+    course = Course(good_epochs=100)
+    steps = course.source.steps
+    done = 0
+
+    def loss(batch: Batch) -> Tensor:
+        nonlocal done
+        done += 1
+        return course.loss(batch) * (math.nan if done == steps + 2 else 1)
+
+    with pytest.raises(RecjobError, match="epoch 2, step 2: the loss is nan"):
+        course.run(epochs=3, patience=3, loss=loss)
+
+
+def test_progress_and_losses() -> None:
+    course = Course(good_epochs=100)
+    told: list[tuple[int, int, str]] = []
+    seen: list[float] = []
+
+    def loss(batch: Batch) -> Tensor:
+        value = course.loss(batch)
+        seen.append(float(value.detach()))
+        return value
+
+    epochs = course.run(2, 2, loss, lambda done, total, note: told.append((done, total, note)))
+    steps = course.source.steps
+    assert [done for done, _, _ in told] == [*range(1, 2 * steps + 1), 2 * steps]
+    assert {total for _, total, _ in told} == {2 * steps}
+    assert told[0][2] == ""
+    assert "validation AUC" in told[-1][2]
+    assert [epoch.loss for epoch in epochs] == pytest.approx(
+        [sum(seen[:steps]) / steps, sum(seen[steps:]) / steps]
+    )
+    assert all(epoch.seconds > 0 for epoch in epochs)
+
+
+def test_the_first_of_equal_epochs_counts() -> None:
+    def epoch(auc: float, ndcg: float) -> Epoch:
+        return Epoch(1.0, Quality(auc, ndcg, ndcg, 1, 1), 1.0)
+
+    found = best_validation((epoch(0.6, 0.1), epoch(0.7, 0.2), epoch(0.7, 0.3)))
+    assert found is not None
+    assert found.ndcg == 0.2
+
+
+def test_generators_of_different_purposes_differ() -> None:
+    draws = {
+        tuple(torch.rand(3, generator=seeded_generator(seed, purpose)).tolist())
+        for seed in (0, 1)
+        for purpose in (1, 2, 3)
+    }
+    assert len(draws) == 6
