@@ -117,7 +117,7 @@ class Shop:
         [(model_id,)] = self.rows(
             "SELECT model_id FROM model WHERE role = %s AND status = 'active'", role
         )
-        return self.settings.home / "artifacts" / "models" / model_id
+        return self.settings.home / "artifacts" / "models" / str(model_id)
 
     def lists(self) -> dict[str, list[tuple[str, float]]]:
         """Outfit and score by user, as readers see them."""

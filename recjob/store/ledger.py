@@ -12,6 +12,7 @@ the transaction that publishes, refuses then. So `run_id`, which grows, is the f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -101,7 +102,7 @@ class Lease:
             mark_killed(self._connection)
             self.run_id = self._write_row(self._connection, parameters)
         except BaseException:
-            self._connection.close()
+            self._drop_connection()
             raise
 
     def check(self) -> None:
@@ -197,18 +198,29 @@ class Lease:
             own = _Lock(RUN_CLASS, self.run_id, False, "this run")
             _take(connection, [*self._wanted, own], self._job)
         except LockedError as error:
-            connection.close()
+            _close(connection)
             self._lost = f"{_lost_message(self.run_id)} ({error})"
             raise TemporaryError(self._lost) from None
         except BaseException:
-            connection.close()
+            _close(connection)
             raise
         return connection
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            self._connection.close()
+            _close(self._connection)
         self._connection = None
+
+
+def _close(connection: psycopg.Connection[Any]) -> None:
+    """Close a connection and let its locks go first.
+
+    The server takes them from a closed connection too, but only a moment later, in which the next
+    job would find them held.
+    """
+    with contextlib.suppress(psycopg.Error):
+        connection.execute("SELECT pg_advisory_unlock_all()")
+    connection.close()
 
 
 def hold_lease(connection: Connection, run_id: int) -> None:

@@ -10,6 +10,7 @@ import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -47,7 +48,7 @@ def schema_version(connection: Connection) -> str | None:
 
 def code_version() -> str:
     """The newest revision that this code has."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = _scripts().get_current_head()
     assert head is not None
     return head
 
@@ -59,7 +60,7 @@ def schema_state(connection: Connection) -> SchemaState:
         return SchemaState.MISSING
     if found == code_version():
         return SchemaState.CURRENT
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    known = {script.revision for script in _scripts().walk_revisions()}
     return SchemaState.BEHIND if found in known else SchemaState.UNKNOWN
 
 
@@ -73,7 +74,10 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 
 def downgrade(engine: Engine, revision: str = "base") -> None:
-    """Migrate down, in one transaction. The tables above `revision` and their rows are gone."""
+    """Migrate down, in one transaction. The tables above `revision` and their rows are gone.
+
+    Raises UserError for a version that does not exist; otherwise as `upgrade`.
+    """
     _migrate(engine, lambda config: command.downgrade(config, revision))
 
 
@@ -89,6 +93,12 @@ def _migrate(engine: Engine, run: Callable[[Config], None]) -> None:
             config = _config()
             config.attributes["connection"] = connection
             run(config)
+    except CommandError as error:
+        versions = [script.revision for script in _scripts().walk_revisions()]
+        raise UserError(
+            f"the schema cannot be migrated: {error}; its versions are base, "
+            f"{', '.join(sorted(versions))}"
+        ) from None
     except DBAPIError as error:
         line = str(error.orig).splitlines()[0]
         if isinstance(error.orig, _EXTENSION_MISSING) and "vec" in line:
@@ -101,6 +111,10 @@ def _migrate(engine: Engine, run: Callable[[Config], None]) -> None:
                 "`python cli.py db upgrade`"
             ) from None
         raise
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _config() -> Config:

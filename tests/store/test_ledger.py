@@ -77,6 +77,23 @@ def test_who_excludes_whom(
         start(*second)
 
 
+def test_locks_are_free_as_soon_as_a_job_has_ended(database: Database) -> None:
+    # The server notices a closed connection only a moment later, mostly: hence several times.
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with database.connect_alone() as watch:
+        for _ in range(20):
+            Lease(database, "a", READS, {}).end("done", {}, [], None)
+            assert watch.execute(held).fetchone() == (0,)
+            lease = Lease(database, "a", READS, {})
+            with pytest.raises(LockedError):
+                Lease(database, "a", OTHER, {})  # takes one lock before it fails
+            assert watch.execute(held).fetchone() == (3,)
+            lease.end("done", {}, [], None)
+
+
 def test_the_message_says_who_holds_it(start: Start) -> None:
     lease = start("import")
     with pytest.raises(LockedError) as caught:

@@ -1,0 +1,247 @@
+"""Everyone's list is the right one: held against slow, naive rankings in float64."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+
+import numpy as np
+import pytest
+
+from recjob.catalog.split import Part, part_positives, split_parts
+from recjob.errors import RefusedError
+from recjob.jobs.import_tables import import_tables
+from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
+from recjob.store.catalog_store import read_catalog
+from recjob.store.database import open_database
+from tests.fixtures_shop import Float64Array, K, Shop
+
+CLOSE = 1e-5
+"""Scores are float32; these are recomputed in float64."""
+
+
+def kinds(shop: Shop) -> dict[str, set[str]]:
+    """Users of the published run by how they were served."""
+    rows = shop.rows(
+        "SELECT kind, array_agg(user_id) FROM recommendation JOIN app_user USING (user_key) "
+        "WHERE run_id = (SELECT current_run FROM publication) GROUP BY kind"
+    )
+    return {kind: set(users) for kind, users in rows}
+
+
+def assert_best(shop: Shop, user: str, scores: dict[str, float]) -> None:
+    """The user's list holds the best of `scores`, whose outfits are those that may be in it."""
+    listed = shop.lists()[user]
+    best = sorted(scores.values(), reverse=True)[:K]
+    assert [scores[outfit] for outfit, _ in listed] == pytest.approx(best, abs=CLOSE)
+    assert [score for _, score in listed] == pytest.approx(best, abs=CLOSE)
+
+
+def test_every_user_has_one_list_of_distinct_outfits_that_can_be_worn(trained_shop: Shop) -> None:
+    lists, liked, wearable = trained_shop.lists(), trained_shop.liked(), trained_shop.wearable()
+    assert lists.keys() == trained_shop.users()
+    assert len(wearable) < len(trained_shop.items_of())  # some outfits must not be recommended
+    for user, entries in lists.items():
+        outfits = {outfit for outfit, _ in entries}
+        assert len(entries) == len(outfits) == K
+        assert outfits <= wearable - liked[user]
+    twice = trained_shop.rows(
+        "SELECT user_key FROM recommendation GROUP BY run_id, user_key HAVING count(*) > 1"
+    )
+    assert not twice
+
+
+def test_the_counts_say_so(trained_shop: Shop) -> None:
+    result = trained_shop.results["nightly-recommend"]
+    assert isinstance(result, NightlyResult)
+    assert {kind: len(users) for kind, users in kinds(trained_shop).items()} == {
+        "warm": result.users.warm,
+        "cold": result.users.cold,
+        "stranger": result.users.stranger,
+    }
+    assert result.lists == len(trained_shop.users())
+    assert result.candidates == len(trained_shop.wearable())
+    assert result.candidates + sum(result.filtered.values()) == len(trained_shop.items_of())
+    assert (result.shortest_list, result.k) == (K, K)
+
+
+def test_who_is_warm_cold_and_a_stranger(trained_shop: Shop) -> None:
+    liked = trained_shop.liked()
+    served = kinds(trained_shop)
+    assert served["warm"] == trained_shop.user_vectors().keys()
+    assert served["stranger"] == {user for user, outfits in liked.items() if not outfits}
+    assert served["cold"] == liked.keys() - served["warm"] - served["stranger"]
+    assert all(served.values())
+
+
+def test_warm_users_get_the_best_cosines(trained_shop: Shop) -> None:
+    vectors, liked = trained_shop.outfit_vectors(), trained_shop.liked()
+    allowed = trained_shop.wearable()
+    for user, vector in trained_shop.user_vectors().items():
+        scores = {outfit: float(vector @ vectors[outfit]) for outfit in allowed - liked[user]}
+        assert_best(trained_shop, user, scores)
+
+
+def test_cold_starters_get_what_their_neighbours_like(trained_shop: Shop) -> None:
+    vectors, liked = trained_shop.outfit_vectors(), trained_shop.liked()
+    allowed = trained_shop.wearable()
+    warm = list(trained_shop.user_vectors().values())
+    options = trained_shop.settings.cold_start
+    for user in kinds(trained_shop)["cold"]:
+        similarity = [  # Eq. 20
+            np.mean([neighbour @ vectors[outfit] for outfit in liked[user]]) for neighbour in warm
+        ]
+        near = [s > options.threshold or s == max(similarity) for s in similarity]  # Eq. 21
+        weights = np.where(near, np.exp(np.array(similarity) / options.temperature), 0)  # Eq. 23
+        weights /= weights.sum()
+        scores = {
+            outfit: float(
+                sum(w * (u @ vectors[outfit]) for w, u in zip(weights, warm, strict=True))
+            )
+            for outfit in allowed - liked[user]
+        }  # Eq. 24
+        assert_best(trained_shop, user, scores)
+
+
+def test_strangers_share_a_popular_and_varied_list(trained_shop: Shop) -> None:
+    lists = trained_shop.lists()
+    [shared, *others] = [lists[user] for user in sorted(kinds(trained_shop)["stranger"])]
+    assert others == [shared]
+    popularity = popularity_of(trained_shop)
+    chosen = naive_variety(trained_shop, popularity)
+    assert [outfit for outfit, _ in shared] == chosen
+    most = max(popularity.values())
+    assert [score for _, score in shared] == pytest.approx(
+        [popularity[outfit] / most for outfit in chosen], abs=CLOSE
+    )
+
+
+def popularity_of(shop: Shop) -> dict[str, int]:
+    """How often an outfit's items are worn in training positives, of every outfit to wear."""
+    with open_database(shop.settings) as database, database.connect() as connection:
+        catalog = read_catalog(connection)
+    training = part_positives(catalog, split_parts(catalog, shop.settings.split), Part.TRAIN)
+    items = shop.items_of()
+    counts = dict.fromkeys(catalog.item_ids, 0)
+    for _, outfit in training:
+        for item in items[catalog.outfit_ids[outfit]]:
+            counts[item] += 1
+    return {outfit: sum(counts[item] for item in items[outfit]) for outfit in shop.wearable()}
+
+
+def naive_variety(shop: Shop, popularity: dict[str, int]) -> list[str]:
+    """Maximal marginal relevance by the book."""
+    options, vectors = shop.settings.nightly, shop.outfit_vectors()
+    pool = sorted(popularity, key=lambda outfit: (-popularity[outfit], outfit))
+    pool = pool[: options.stranger_pool]
+    low, high = popularity[pool[-1]], popularity[pool[0]]
+
+    def gain(outfit: str, taken: list[Float64Array]) -> float:
+        nearest = max(float(vectors[outfit] @ vector) for vector in taken)
+        relevance = (popularity[outfit] - low) / (high - low)
+        return options.stranger_relevance * relevance - (1 - options.stranger_relevance) * nearest
+
+    chosen = [pool[0]]
+    while len(chosen) < options.k:
+        taken = [vectors[outfit] for outfit in chosen]
+        left = [outfit for outfit in pool if outfit not in chosen]
+        chosen.append(max(left, key=lambda outfit: gain(outfit, taken)))
+    return chosen
+
+
+def test_the_same_catalog_gives_the_same_lists_again(shop: Shop) -> None:
+    before = shop.lists()
+    first = shop.results["nightly-recommend"].run_id
+    result = shop.run("nightly-recommend", nightly_recommend)
+    assert result.run_id > first
+    assert (result.new_items, result.new_outfits) == (0, 0)
+    assert shop.rows("SELECT current_run, previous_runs FROM publication") == [
+        (result.run_id, [first])
+    ]
+    assert shop.lists() == before
+
+
+def test_newcomers_and_new_outfits_need_no_training(shop: Shop) -> None:
+    models = shop.rows("SELECT count(*) FROM model")
+    folder = shop.folder / "late"
+    (folder / "images").mkdir(parents=True)
+    picture = (shop.folder / "shop" / "images" / "item-001.jpg").read_bytes()
+    # Bytes after the end of a JPEG are ignored: the same garment in another file.
+    (folder / "images" / "new.jpg").write_bytes(picture + b"another file")
+    known, other = sorted(shop.wearable())[:2]
+    companion = shop.items_of()[other][0]
+    (folder / "items.csv").write_text("item_id,category,image\nnew-item,top,images/new.jpg\n")
+    (folder / "outfits.csv").write_text(f"outfit_id,item_ids\nnew-outfit,new-item|{companion}\n")
+    (folder / "interactions.csv").write_text(
+        f"user_id,outfit_id\nlate-1,{known}\nlate-1,{other}\nlate-2,new-outfit\n"
+    )
+    (folder / "users.csv").write_text("user_id\nlate-3\n")
+    shop.run("import", partial(import_tables, folder=folder))
+    result = shop.run("nightly-recommend", nightly_recommend)
+    assert (result.new_items, result.new_outfits) == (1, 1)
+    assert result.candidates == len(shop.wearable())
+    assert "new-outfit" in shop.wearable()
+    served = kinds(shop)
+    assert {"late-1", "late-2"} <= served["cold"]
+    assert "late-3" in served["stranger"]
+    lists = shop.lists()
+    assert lists.keys() == shop.users()
+    assert not {known, other} & {outfit for outfit, _ in lists["late-1"]}
+    assert shop.rows("SELECT count(*) FROM model") == models
+    new = shop.outfit_vectors()["new-outfit"]
+    assert np.linalg.norm(new) == pytest.approx(1, abs=CLOSE)
+
+
+def set_available(shop: Shop, unavailable: set[str]) -> None:
+    """Import the shop's items again, all available but these."""
+    path = shop.folder / "shop" / "items.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            available = "false" if row["item_id"] in unavailable else "true"
+            writer.writerow(row | {"available": available})
+    shop.run("import", partial(import_tables, folder=shop.folder / "shop"))
+
+
+def test_what_is_sold_out_vanishes_at_once_and_from_the_next_run(shop: Shop) -> None:
+    before = shop.lists()
+    items = shop.items_of()
+    gone = items[before["user-001"][0][0]][0]
+    unavailable = {
+        item for (item,) in shop.rows("SELECT item_id FROM item WHERE NOT available")
+    } | {gone}
+    set_available(shop, unavailable)
+    for user, entries in shop.lists().items():
+        assert entries == [entry for entry in before[user] if gone not in items[entry[0]]]
+    ranks = shop.rows("SELECT rank FROM current_recommendation WHERE user_id = 'user-001'")
+    assert sorted(ranks) == [(rank,) for rank in range(1, len(ranks) + 1)]
+    shop.run("nightly-recommend", nightly_recommend)
+    for entries in shop.lists().values():
+        assert len(entries) == K
+        assert not any(gone in items[outfit] for outfit, _ in entries)
+
+
+def test_nothing_to_recommend_is_refused_and_the_old_run_stays(shop: Shop) -> None:
+    before = shop.rows("SELECT current_run FROM publication")
+    shop.rows("UPDATE outfit SET available = false")
+    with pytest.raises(RefusedError, match=r"unavailable outfit: .*nothing was published"):
+        shop.run("nightly-recommend", nightly_recommend)
+    assert shop.rows("SELECT current_run FROM publication") == before
+    [(outcome, error)] = shop.rows(
+        "SELECT outcome, error FROM job_run ORDER BY run_id DESC LIMIT 1"
+    )
+    assert outcome == "failed"
+    assert "nothing was published" in error
+
+
+def test_short_lists_where_few_outfits_are_left(shop: Shop) -> None:
+    kept = sorted(shop.wearable())[:5]
+    shop.rows("UPDATE outfit SET available = outfit_id = ANY (%s)", kept)
+    result = shop.run("nightly-recommend", nightly_recommend)
+    lists, liked = shop.lists(), shop.liked()
+    for user in shop.users():
+        assert {outfit for outfit, _ in lists.get(user, [])} == set(kept) - liked[user]
+    assert result.shortest_list == min(len(lists.get(user, [])) for user in shop.users())

@@ -1,0 +1,95 @@
+"""Lists, models and runs, as the command line asks for them."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from recjob.errors import NotFoundError
+from recjob.jobs.nightly_recommend import nightly_recommend
+from recjob.jobs.queries import (
+    models,
+    recommendations,
+    runs,
+    show_earlier_run,
+    upgrade_schema,
+)
+from recjob.settings import Settings
+from recjob.store.database import Database, open_database
+from tests.fixtures_shop import K, Shop
+
+
+def test_a_users_list_is_that_of_the_view(trained_shop: Shop) -> None:
+    lists, items = trained_shop.lists(), trained_shop.items_of()
+    categories = dict(trained_shop.rows("SELECT item_id, category FROM item"))
+    for user, entries in lists.items():
+        answer = recommendations(trained_shop.settings, user)
+        assert answer.user == user
+        assert [(outfit.outfit, outfit.score) for outfit in answer.outfits] == entries
+        assert [outfit.rank for outfit in answer.outfits] == list(range(1, K + 1))
+        for outfit in answer.outfits:
+            assert {item.item for item in outfit.items} == set(items[outfit.outfit])
+            assert all(item.category == categories[item.item] for item in outfit.items)
+
+
+def test_models(trained_shop: Shop) -> None:
+    rows = models(trained_shop.settings)
+    assert [row.role for row in rows] == ["student", "teacher", "autoencoder"]  # newest first
+    assert {row.status for row in rows} == {"active"}
+    assert rows[0].parent == rows[1].model
+    assert rows[0].validation_auc is not None
+    assert rows[2].validation_auc is None
+
+
+def test_runs_and_back_again(shop: Shop) -> None:
+    [first] = runs(shop.settings)
+    assert (first.shown, first.warm, first.cold, first.stranger) == (True, 12, 3, 2)
+    with pytest.raises(NotFoundError, match="oldest that is kept"):
+        show_earlier_run(shop.settings, None)
+    before = shop.lists()
+    [(gone,)] = shop.rows("SELECT min(outfit_id) FROM current_recommendation")
+    shop.rows("UPDATE outfit SET available = false WHERE outfit_id = %s", gone)
+    second = shop.run("nightly-recommend", nightly_recommend)
+    assert [(run.run, run.shown) for run in runs(shop.settings)] == [
+        (second.run_id, True),
+        (first.run, False),
+    ]
+    new = shop.lists()
+    assert new != before
+    assert show_earlier_run(shop.settings, None).run == first.run
+    assert [run.shown for run in runs(shop.settings)] == [False, True]
+    assert recommendations(shop.settings, "user-001").run == first.run
+    # The earlier run, without what was sold out since.
+    assert shop.lists() == {
+        user: [entry for entry in entries if entry[0] != gone] for user, entries in before.items()
+    }
+    assert show_earlier_run(shop.settings, second.run_id).shown
+    assert shop.lists() == new
+    with pytest.raises(NotFoundError, match=r"run 999 is not kept; .*runs list"):
+        show_earlier_run(shop.settings, 999)
+
+
+def test_who_has_no_list_and_why(shop: Shop) -> None:
+    with pytest.raises(NotFoundError, match="no user 'nobody'"):
+        recommendations(shop.settings, "nobody")
+    with open_database(shop.settings) as database, database.begin() as connection:
+        connection.execute(text("INSERT INTO app_user (user_id) VALUES ('late')"))
+    with pytest.raises(NotFoundError, match=r"'late' came after run .*nightly-recommend"):
+        recommendations(shop.settings, "late")
+
+
+def test_nothing_is_there_yet(database: Database, database_settings: Settings) -> None:
+    assert models(database_settings) == ()
+    assert runs(database_settings) == ()
+    with pytest.raises(NotFoundError, match="no run is published"):
+        recommendations(database_settings, "anna")
+    with pytest.raises(NotFoundError, match="no run is published"):
+        show_earlier_run(database_settings, None)
+
+
+def test_upgrading_what_is_current_changes_nothing(
+    database: Database, database_settings: Settings
+) -> None:
+    with database.connect() as connection:
+        version = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    assert upgrade_schema(database_settings).version == version
