@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Final
 from urllib.error import URLError
 
@@ -67,9 +66,11 @@ def _imagenet() -> dict[str, Tensor]:
     weights = AlexNet_Weights.IMAGENET1K_V1
     name = weights.url.rsplit("/", 1)[-1]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if (folder / name).is_file():
+        return _file(folder / name)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash than expected
         reason = getattr(error, "reason", error)
         raise SettingsError(
             f'weights = "imagenet": {name} cannot be downloaded ({reason}); bring the file to '
@@ -88,9 +89,9 @@ def _file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         # torchvision publishes .pth only; weights_only admits tensors and refuses code.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a weights file ({reason})") from None
-    if not isinstance(state, dict):
+    except Exception as error:  # noqa: BLE001  (bytes that are no pickle raise anything)
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: not a weights file ({reason}); bring it again") from None
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise DataError(f"{path}: holds no named weights")
     return state
