@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from typing import Final
+
 import torch
 
+from recjob.catalog.catalog import PADDING
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.train_teacher import TrainedResult, save_trained
 from recjob.jobs.training_site import TrainingSite, training_data
@@ -11,6 +16,11 @@ from recjob.training.autoencoder import encode_latents, latent_neighbours
 from recjob.training.compute import choose_compute
 from recjob.training.student import distill as train
 from recjob.training.teacher_scores import freeze_teacher
+
+USUAL_MEAN_D: Final = (0.5, 2.0)
+"""Where the mean of d may lie without a warning; 1 is the N-pair loss's own scale."""
+
+log = logging.getLogger(__name__)
 
 
 def distill(site: TrainingSite) -> TrainedResult:
@@ -21,7 +31,9 @@ def distill(site: TrainingSite) -> TrainedResult:
         shop = site.read_shop()
         data = training_data(shop, settings)
         teacher_id, stored = site.recommender("teacher")
-        _, autoencoder = site.autoencoder()
+        replaces = options.contrastive_weight > 0 and "replace" in options.augmentations
+        needed = replaces or options.weights == "autoencoder"
+        autoencoder = site.autoencoder()[1] if needed else None
     with site.stage("teacher features") as stage:
         compute = choose_compute(settings.compute)
         with progress_bar("teacher features", shop.catalog.n_items) as bar:
@@ -34,26 +46,39 @@ def distill(site: TrainingSite) -> TrainedResult:
                 on_progress=bar.by,
             )
         stage.items = shop.catalog.n_items
-    with site.stage("neighbours") as stage:
-        latents = encode_latents(
-            autoencoder,
-            shop.catalog,
-            shop.pictures.pixels,
-            shop.picture_rows,
-            settings.autoencoder.batch_size,
-            compute,
-        )
-        neighbours = torch.from_numpy(
-            latent_neighbours(latents, shop.catalog, options.replace_neighbours)
-        )
-        stage.items = shop.catalog.n_items
+    neighbours = torch.full((shop.catalog.n_items, 1), PADDING)
+    if replaces and autoencoder is not None:
+        with site.stage("neighbours") as stage:
+            latents = encode_latents(
+                autoencoder,
+                shop.catalog,
+                shop.pictures.pixels,
+                shop.picture_rows,
+                settings.autoencoder.batch_size,
+                compute,
+            )
+            neighbours = torch.from_numpy(
+                latent_neighbours(latents, shop.catalog, options.replace_neighbours)
+            )
+            stage.items = shop.catalog.n_items
     with site.stage("train") as stage, progress_bar("student") as bar:
-        trunk = (
-            dict(autoencoder.backbone.trunk.state_dict())
-            if options.weights == "autoencoder"
-            else None
-        )
+        trunk = None if autoencoder is None else dict(autoencoder.backbone.trunk.state_dict())
         trained = train(data, settings, teacher, neighbours, trunk, bar.to)
         stage.items = len(data.training_positives) * len(trained.epochs)
+    warn_of_scale(trained.notes)
     with site.stage("save"):
         return save_trained(site, "student", options, trained, data, teacher_id)
+
+
+def warn_of_scale(notes: Mapping[str, float]) -> None:
+    """Say so where d (Eq. 12) is far from 1 on average: the student then learns too little."""
+    low, high = USUAL_MEAN_D
+    mean_d = notes.get("mean_d")
+    if mean_d is not None and not low <= mean_d <= high:
+        log.warning(
+            "mean d is %.2f, far from 1, so negatives are pushed %s than in the N-pair loss; "
+            "set student.alpha_relative = 1, or look at the teacher's gap (%.3f)",
+            mean_d,
+            "harder" if mean_d > high else "less",
+            notes["teacher_gap"],
+        )

@@ -67,6 +67,8 @@ def cold_start_vectors(
     count = torch.bincount(owner, minlength=n_cold)
     if bool((count == 0).any()):
         raise ValueError(f"newcomer {int(torch.argmin(count))} has no outfits")
+    dtype = torch.promote_types(user_vectors.dtype, outfit_vectors.dtype)
+    user_vectors, outfit_vectors = user_vectors.to(dtype), outfit_vectors.to(dtype)
     # Eq. 20: the mean of inner products is the inner product with the mean.
     mean = outfit_vectors.new_zeros((n_cold, outfit_vectors.shape[1]))
     mean.index_add_(0, owner, functional.normalize(outfit_vectors, dim=1))

@@ -106,3 +106,14 @@ def test_bad_arguments_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         cold_start_vectors(users, outfits, owner, n_cold)
+
+
+def test_inputs_of_two_precisions_meet_in_the_finer_one(
+    case: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    users, outfits, owner = case
+    mixed = cold_start_vectors(users.float(), outfits, owner, 4)
+    assert mixed.dtype == torch.float64
+    torch.testing.assert_close(
+        mixed, cold_start_vectors(users, outfits, owner, 4), atol=1e-6, rtol=0
+    )
