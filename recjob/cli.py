@@ -462,8 +462,9 @@ def _print_rows(name: str, answers: Sequence[BaseModel], as_json: bool) -> None:
         sys.stdout.write(f"no {name}\n")
         return
     table = Table()
-    for heading in rows[0]:
-        table.add_column(heading.replace("_", " "), overflow="fold")
+    for place, heading in enumerate(rows[0]):
+        # The first column is the name that other commands take: whole, to be copied.
+        table.add_column(heading.replace("_", " "), overflow="fold", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(_text(name, value) for name, value in row.items()))
     Console().print(table)
@@ -476,11 +477,22 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(key, inner)}" for key, inner in value.items())
+        return ", ".join(
+            f"{key.replace('_', ' ')} {_text(key, part)}" for key, part in value.items()
+        )
     if isinstance(value, list):
         more = [f"and {len(value) - MOST_LINES} more"] if len(value) > MOST_LINES else []
-        return "\n".join([*(_text(name, inner) for inner in value[:MOST_LINES]), *more])
+        return "\n".join([*(_line(name, inner) for inner in value[:MOST_LINES]), *more])
     return "" if value is None else str(value)
+
+
+def _line(name: str, value: Any) -> str:
+    """A value of a list; one that begins with a name reads `name: the rest`."""
+    if isinstance(value, dict) and len(value) > 1:
+        (_, first), *rest = value.items()
+        if isinstance(first, str):
+            return f"{first}: {_text(name, dict(rest))}"
+    return _text(name, value)
 
 
 def _print_json(value: Mapping[str, Any]) -> None:

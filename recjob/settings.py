@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -295,6 +295,7 @@ class Settings(Section):
 
 ENVIRONMENT_PREFIX = "RECJOB_"
 DEFAULT_FILE = Path("recjob.toml")
+UNKNOWN_KEY = "unknown key; see docs/settings.md for every key"
 
 
 def load_settings(file: Path | None = None, environment: dict[str, str] | None = None) -> Settings:
@@ -326,8 +327,6 @@ def load_settings(file: Path | None = None, environment: dict[str, str] | None =
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
         path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-        if path[0] not in Settings.model_fields:
-            raise SettingsError(f"environment: {name} is no setting; see docs/settings.md")
         names[path] = name
         _put(values, path, text, name)
     try:
@@ -337,28 +336,34 @@ def load_settings(file: Path | None = None, environment: dict[str, str] | None =
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], text: str, name: str) -> None:
-    for part in path[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise SettingsError(f"environment: {name} names a section that is a value")
-    values[path[-1]] = text.split(",") if _is_list(path) and text else text
-
-
-def _is_list(path: tuple[str, ...]) -> bool:
-    model: type[BaseModel] = Settings
-    for part in path[:-1]:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            return False
-        model = field.annotation
-    field = model.model_fields.get(path[-1])
-    return field is not None and str(field.annotation).startswith("tuple")
+    """Set the value at `path`, (key,) or (section, key), to that of the variable `name`."""
+    fields = Settings.model_fields
+    if path[0] not in fields:
+        raise SettingsError(f"environment: {name} is no setting; see docs/settings.md")
+    kind = fields[path[0]].annotation
+    if isinstance(kind, type) and issubclass(kind, Section):
+        if len(path) == 1:
+            raise SettingsError(f"environment: {name} is a section; set its keys, {name}__KEY")
+        fields = kind.model_fields
+        values = values.setdefault(path[0], {})
+    elif len(path) > 1:
+        raise SettingsError(f"environment: {name}: {path[0]} is no section, and has no keys")
+    key = "__".join(path[1:] or path)
+    if key not in fields:
+        raise SettingsError(f"environment: {name}: {UNKNOWN_KEY}")
+    if isinstance(values, dict):  # else the file's mistake, which is told of later
+        is_list = get_origin(fields[key].annotation) is tuple
+        values[key] = (text.split(",") if text else []) if is_list else text
 
 
 def _first_line(error: ValidationError, source: str, names: dict[tuple[str, ...], str]) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     path = tuple(str(part) for part in first["loc"])
-    where = f"environment: {names[path]}" if path in names else f"{source}: {'.'.join(path)}"
+    # A value of a list is one step below the variable that holds the list.
+    variable = names.get(path) or names.get(path[:-1])
+    where = f"environment: {variable}" if variable else f"{source}: {'.'.join(path)}"
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key; see docs/settings.md for every key"
+        return f"{where}: {UNKNOWN_KEY}"
+    if first["type"] == "missing":  # every key has a default, so only a list can lack something
+        return f"{where}: the list is too short"
     return f"{where}: {first['msg']}"

@@ -219,7 +219,7 @@ def test_bad_pictures_are_listed_and_the_job_goes_on(
     people = command("import", "tables", str(folder), variables=variables)
     assert people.code == 0
     words = people.out.replace("│", " ").split()  # long lines are folded
-    assert f"item shirt, image images/shirt.jpg, reason {reason}" in " ".join(words)
+    assert f"shirt: image images/shirt.jpg, reason {reason}" in " ".join(words)
 
 
 def test_a_missing_picture_is_listed(folder: Path, variables: dict[str, str], command: Run) -> None:
@@ -310,7 +310,7 @@ def test_models_list(trained_shop: Shop, command: Run) -> None:
     ]
     people = command("models", "list", **where)
     assert people.code == 0
-    assert all(row["role"] in people.out for row in rows)
+    assert all(row["model"] in people.out for row in rows)  # whole, to be copied
 
 
 def test_runs_list_and_rollback(shop: Shop, command: Run) -> None:
