@@ -94,8 +94,6 @@ class TrainingSettings(Section):
     """Start of the trunk: "imagenet", "autoencoder", "none", or a file (.safetensors, .pth)."""
     flip: bool = True
     """Random horizontal flips."""
-    crop: float = Field(0.0, ge=0, lt=0.5)
-    """Random shifts of the pictures by up to this share of their side."""
     patience: int = Field(20, ge=1)
     """Stop after so many epochs without a better validation AUC."""
     negatives_per_positive: int = Field(1, ge=1)

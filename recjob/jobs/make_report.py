@@ -7,9 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from recjob.catalog.catalog import PADDING, Catalog, Int32Array
+from recjob.catalog.catalog import PADDING, Catalog
 from recjob.errors import NotFoundError
-from recjob.jobs.embed import warm_rows
 from recjob.jobs.original_pictures import OriginalPictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -29,7 +28,8 @@ from recjob.report.pictures import jpeg
 from recjob.store.catalog_store import quarantined_items
 from recjob.store.ledger import RunRow, job_run, last_done
 from recjob.store.publication import publication_row, show_run
-from recjob.store.recommendations import recommendations_of
+from recjob.store.recommendations import recommendations_of, users_shown
+from recjob.store.run_lists import KINDS
 
 REPORT_FOLDER = "report"
 PICTURE_SIDE: Final = 160
@@ -57,7 +57,7 @@ class ReportResult(JobResult):
 def make_report(context: JobContext) -> ReportResult:
     """Write the page of the published run; NotFoundError where none is published."""
     with context.stage("read"):
-        shop, _, student = read_student_shop(context)
+        shop, _, _ = read_student_shop(context)
         with context.database.connect() as connection:
             done = {job: run for job in JOBS if (run := last_done(connection, job)) is not None}
             quarantined = quarantined_items(connection)
@@ -68,9 +68,8 @@ def make_report(context: JobContext) -> ReportResult:
                 )
             night = job_run(connection, current)
     with context.stage("pictures") as stage:
-        warm, _ = warm_rows(shop, student.user_ids)
         pictures = OriginalPictures.of(context, shop, PICTURE_SIDE)
-        users = _users(context, shop, pictures, warm)
+        users = _users(context, shop, pictures)
         stage.items = len(users)
     path = context.settings.home / REPORT_FOLDER / "index.html"
     with context.stage("write"), context.database.connect() as connection:
@@ -93,25 +92,16 @@ def make_report(context: JobContext) -> ReportResult:
     return ReportResult(report=str(path.resolve()), users=len(users))
 
 
-def _users(
-    context: JobContext, shop: Shop, pictures: OriginalPictures, warm: Int32Array
-) -> tuple[ReportUser, ...]:
-    """Some users of each kind, spread evenly over the catalog."""
-    catalog = shop.catalog
-    liking = np.unique(catalog.positives[:, 0])
-    kinds: tuple[tuple[UserKind, Int32Array], ...] = (
-        ("warm", warm),
-        ("cold", np.setdiff1d(liking, warm).astype(np.int32)),
-        ("stranger", np.setdiff1d(np.arange(catalog.n_users), liking).astype(np.int32)),
-    )
+def _users(context: JobContext, shop: Shop, pictures: OriginalPictures) -> tuple[ReportUser, ...]:
+    """Some users of each kind who have a list, spread evenly over all."""
     count = context.settings.report.users_per_kind
     result = []
-    for kind, members in kinds:
-        if members.size == 0:
-            continue
-        spread = np.linspace(0, members.size - 1, min(count, members.size)).round()
-        chosen = members[spread.astype(int)]
-        result += [_user(context, shop, pictures, int(user), kind) for user in chosen]
+    for kind in KINDS:
+        with context.database.connect() as connection:
+            ids = users_shown(connection, kind)
+        places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+        users = np.searchsorted(np.array(shop.catalog.user_ids), [ids[place] for place in places])
+        result += [_user(context, shop, pictures, int(user), kind) for user in users]
     return tuple(result)
 
 

@@ -19,7 +19,7 @@ from recjob.errors import NotFoundError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, read_record, write_record
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.stages import JobResult, Stage, StageRecord, full_disk_told, measured_stage
+from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
 from recjob.jobs.training_site import (
     PicturedCatalog,
     TrainingSite,
@@ -58,7 +58,7 @@ def run_offline(
         (out / LOCK_FILE).touch()
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror}); choose another") from None
-    with full_disk_told(out), MemoryMonitor() as monitor:
+    with disk_errors_told(out), MemoryMonitor() as monitor:
         site = FolderSite(data, out, settings, monitor)
         result = training(site)
     seconds = time.monotonic() - start

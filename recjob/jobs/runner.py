@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from recjob.errors import RecjobError, TemporaryError
-from recjob.jobs.stages import JobResult, Stage, StageRecord, full_disk_told, measured_stage
+from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import ArtifactFolder
@@ -173,7 +173,7 @@ def _terminating() -> Iterator[None]:
 @contextmanager
 def _our_errors(database: Database, home: Path) -> Iterator[None]:
     """Full disks and driver errors that passed the store's border as errors of the tree."""
-    with full_disk_told(home), translated(database.name):
+    with disk_errors_told(home), translated(database.name):
         yield
 
 

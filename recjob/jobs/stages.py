@@ -12,8 +12,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from recjob.errors import TemporaryError
+from recjob.errors import TemporaryError, UserError
 from recjob.monitoring.memory import MemoryMonitor
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+"""Of a file that is named: somebody else's, on a read-only disk, or with a file as its folder."""
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +78,21 @@ def measured_stage(
 
 
 @contextmanager
-def full_disk_told(home: Path) -> Iterator[None]:
-    """A full disk as an error of the tree; `home` is named where the system names no file."""
+def disk_errors_told(home: Path) -> Iterator[None]:
+    """A full disk, and a file that may not be used, as errors of the tree.
+
+    `home` is named where the system names no file.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         where = error.filename or home
-        raise TemporaryError(f"{where}: no space left on the disk; make room and retry") from error
+        if error.errno in FULL:
+            raise TemporaryError(
+                f"{where}: no space left on the disk; make room and retry"
+            ) from error
+        if error.errno in UNUSABLE and error.filename:
+            raise UserError(
+                f"{where}: {error.strerror}; run as its owner, or work in another folder"
+            ) from error
+        raise

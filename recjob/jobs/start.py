@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from recjob.errors import TemporaryError, UserError
 from recjob.jobs.runner import JobContext, R, run_job
+from recjob.jobs.stages import FULL
 from recjob.settings import Settings
 from recjob.store.database import open_database
 
@@ -39,7 +39,7 @@ def prepare_home(home: Path) -> None:
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise TemporaryError(f"{home}: the disk is full; make room and try again") from None
         raise UserError(
             f"{home}: cannot be the home folder ({error.strerror}); set RECJOB_HOME to a folder "

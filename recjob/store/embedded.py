@@ -84,7 +84,7 @@ class EmbeddedServer:
         except OSError as error:
             raise UserError(
                 f"{self.folder.parent}: cannot be made ({error.strerror}); set RECJOB_HOME to a "
-                "folder that can"
+                "folder that you may write to"
             ) from None
         with self._transition():
             self._os_user = server_user((self.folder.parent, self._programs / "postgres"))

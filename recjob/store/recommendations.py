@@ -40,6 +40,19 @@ class UserList:
     outfits: tuple[RecommendedOutfit, ...]
 
 
+def users_shown(connection: Connection, kind: Kind) -> list[str]:
+    """Ids, ascending, of the users of a kind who have a list in the run that readers see."""
+    rows = connection.execute(
+        text(
+            "SELECT user_id FROM recommendation JOIN app_user USING (user_key) "
+            "WHERE run_id = (SELECT current_run FROM publication) AND kind = :kind "
+            "ORDER BY user_id"
+        ),
+        {"kind": kind},
+    )
+    return list(rows.scalars())
+
+
 def recommendations_of(connection: Connection, user_id: str) -> UserList:
     """A user's list as readers see it; NotFoundError says why there is none."""
     current, _ = publication_row(connection)
