@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells and Typer have it."""
+WIDEST_ROW = 1000
+"""Characters of a line of `models list`; the terminal wraps it where it is narrower."""
 MOST_LINES = 20
 """Of a list in a table for people; `--json` has them all."""
 
@@ -461,13 +463,13 @@ def _print_rows(name: str, answers: Sequence[BaseModel], as_json: bool) -> None:
     if not rows:
         sys.stdout.write(f"no {name}\n")
         return
-    table = Table()
-    for place, heading in enumerate(rows[0]):
-        # The first column is the name that other commands take: whole, to be copied.
-        table.add_column(heading.replace("_", " "), overflow="fold", no_wrap=place == 0)
+    # Without lines between columns and never folded: names are there to be copied.
+    table = Table(box=None, pad_edge=False)
+    for heading in rows[0]:
+        table.add_column(heading.replace("_", " "), no_wrap=True)
     for row in rows:
         table.add_row(*(_text(name, value) for name, value in row.items()))
-    Console().print(table)
+    Console(width=WIDEST_ROW).print(table, soft_wrap=True)
 
 
 def _text(name: str, value: Any) -> str:
