@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from recjob.errors import NotFoundError
+from recjob.jobs.import_tables import import_tables
 from recjob.jobs.make_report import ReportResult, make_report
+from recjob.jobs.nightly_recommend import nightly_recommend
+from recjob.jobs.queries import show_earlier_run
 from tests.fixtures_shop import Shop
 
 
@@ -32,7 +36,42 @@ def test_the_page_shows_users_of_every_kind(trained_shop: Shop) -> None:
     assert 'src="https://' not in page
 
 
+def page_of(result: ReportResult) -> str:
+    return Path(result.report).read_text(encoding="utf-8")
+
+
+def test_the_run_that_readers_see(shop: Shop) -> None:
+    first = shop.lists()["user-001"][0][0]
+    shop.rows("UPDATE outfit SET available = false WHERE outfit_id = %s", first)
+    night = shop.run("nightly-recommend", nightly_recommend)
+    new = {outfit for entries in shop.lists().values() for outfit, _ in entries}
+    page = page_of(shop.run("report", make_report))
+    assert f"{night.run_id}" in page
+    shop.rows("UPDATE outfit SET available = true")
+    show_earlier_run(shop.settings, None)
+    page = page_of(shop.run("report", make_report))
+    assert first not in new
+    assert first in page
+
+
+def test_a_shop_without_strangers(shop: Shop) -> None:
+    shop.rows("DELETE FROM app_user WHERE user_id LIKE 'stranger%'")
+    shop.run("nightly-recommend", nightly_recommend)
+    result = shop.run("report", make_report)
+    assert result.users == 4 + 3
+    assert "stranger-" not in page_of(result)
+
+
+def test_items_in_quarantine_are_listed_with_their_reason(shop: Shop) -> None:
+    (shop.folder / "shop" / "images" / "item-005.jpg").write_text("no picture")
+    shop.run("import", partial(import_tables, folder=shop.folder / "shop"))
+    shop.run("nightly-recommend", nightly_recommend)
+    page = page_of(shop.run("report", make_report))
+    assert "item-005" in page
+    assert "not a picture" in page
+
+
 def test_nothing_published_yet(shop: Shop) -> None:
-    shop.rows("UPDATE publication SET current_run = NULL, previous_runs = '{}'")
+    shop.rows("UPDATE publication SET current_run = NULL")
     with pytest.raises(NotFoundError, match="nightly-recommend"):
         shop.run("report", make_report)
