@@ -228,6 +228,33 @@ def test_a_missing_picture_is_listed(folder: Path, variables: dict[str, str], co
     assert [bad["reason"] for bad in result["quarantined"]] == ["no such file"]
 
 
+def test_many_bad_pictures_are_counted(
+    folder: Path, variables: dict[str, str], command: Run
+) -> None:
+    for number in range(25):
+        add_item = f"hat{number:02},hat,images/hat{number:02}.jpg"
+        with (folder / "items.csv").open("a") as file:
+            file.write(add_item + "\n")
+    people = command("import", "tables", str(folder), variables=variables)
+    assert people.code == 0
+    assert people.out.count("no such file") == 20
+    assert "and 5 more" in people.out
+    result = command("import", "tables", str(folder), "--json", variables=variables).json
+    assert len(result["quarantined"]) == 25
+
+
+def test_an_outfit_that_changed_since_it_was_liked(
+    folder: Path, variables: dict[str, str], command: Run
+) -> None:
+    assert command("import", "tables", str(folder), variables=variables).code == 0
+    replace("outfits.csv", "walk,jeans|boots", "walk,jeans|shirt\nnew,boots")(folder)
+    assert command("import", "tables", str(folder), variables=variables).error(2) == (
+        "outfit 'walk' is in the catalog and now has item 'shirt', which it did not have; users "
+        "liked what it was: give the changed outfit a new id"
+    )
+    assert count(variables, "outfit") == 2
+
+
 # Jobs before there is anything to work on
 
 

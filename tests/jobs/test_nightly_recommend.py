@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import RefusedError
+from recjob.jobs.embed import embed
 from recjob.jobs.import_tables import import_tables
 from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
 from recjob.store.catalog_store import read_catalog
@@ -82,25 +84,50 @@ def test_warm_users_get_the_best_cosines(trained_shop: Shop) -> None:
         assert_best(trained_shop, user, scores)
 
 
+def neighbours_scores(shop: Shop, user: str, strategy: str) -> dict[str, float]:
+    """Eq. 20 to 24 by the book, for the outfits that the user may get."""
+    vectors, liked = shop.outfit_vectors(), shop.liked()[user]
+    warm = list(shop.user_vectors().values())
+    options = shop.settings.cold_start
+    similarity = [np.mean([u @ vectors[outfit] for outfit in liked]) for u in warm]  # Eq. 20
+    near = [s > options.threshold or s == max(similarity) for s in similarity]  # Eq. 21
+    weights = np.array(near, np.float64)  # Eq. 22
+    if strategy == "w-avg":
+        weights *= np.exp(np.array(similarity) / options.temperature)  # Eq. 23
+    weights /= weights.sum()
+    return {
+        outfit: sum(float(w * (u @ vectors[outfit])) for w, u in zip(weights, warm, strict=True))
+        for outfit in shop.wearable() - liked
+    }
+
+
 def test_cold_starters_get_what_their_neighbours_like(trained_shop: Shop) -> None:
-    vectors, liked = trained_shop.outfit_vectors(), trained_shop.liked()
-    allowed = trained_shop.wearable()
-    warm = list(trained_shop.user_vectors().values())
-    options = trained_shop.settings.cold_start
     for user in kinds(trained_shop)["cold"]:
-        similarity = [  # Eq. 20
-            np.mean([neighbour @ vectors[outfit] for outfit in liked[user]]) for neighbour in warm
-        ]
-        near = [s > options.threshold or s == max(similarity) for s in similarity]  # Eq. 21
-        weights = np.where(near, np.exp(np.array(similarity) / options.temperature), 0)  # Eq. 23
-        weights /= weights.sum()
-        scores = {
-            outfit: float(
-                sum(w * (u @ vectors[outfit]) for w, u in zip(weights, warm, strict=True))
-            )
-            for outfit in allowed - liked[user]
-        }  # Eq. 24
-        assert_best(trained_shop, user, scores)
+        assert_best(trained_shop, user, neighbours_scores(trained_shop, user, "w-avg"))
+
+
+def test_neighbours_all_alike(shop: Shop) -> None:
+    plain = shop.settings.cold_start.model_copy(update={"strategy": "avg"})
+    other = with_settings(shop, cold_start=plain)
+    other.run("nightly-recommend", nightly_recommend)
+    for user in kinds(shop)["cold"]:
+        assert_best(shop, user, neighbours_scores(shop, user, "avg"))
+
+
+def with_settings(shop: Shop, **sections: object) -> Shop:
+    return replace(shop, settings=shop.settings.model_copy(update=sections))
+
+
+def test_liked_outfits_again_where_settings_allow(shop: Shop) -> None:
+    nightly = shop.settings.nightly.model_copy(update={"exclude_seen": False, "k": 50})
+    with_settings(shop, nightly=nightly).run("nightly-recommend", nightly_recommend)
+    vectors, liked, lists = shop.outfit_vectors(), shop.liked(), shop.lists()
+    again = 0
+    for user, vector in shop.user_vectors().items():
+        best = sorted((float(vector @ vectors[o]) for o in shop.wearable()), reverse=True)[:50]
+        assert [score for _, score in lists[user]] == pytest.approx(best, abs=CLOSE)
+        again += len(liked[user] & {outfit for outfit, _ in lists[user]})
+    assert again > 0
 
 
 def test_strangers_share_a_popular_and_varied_list(trained_shop: Shop) -> None:
@@ -245,3 +272,44 @@ def test_short_lists_where_few_outfits_are_left(shop: Shop) -> None:
     for user in shop.users():
         assert {outfit for outfit, _ in lists.get(user, [])} == set(kept) - liked[user]
     assert result.shortest_list == min(len(lists.get(user, [])) for user in shop.users())
+
+
+def test_old_runs_are_dropped(shop: Shop) -> None:
+    nightly = shop.settings.nightly.model_copy(update={"keep_runs": 2})
+    other = with_settings(shop, nightly=nightly)
+    runs = [other.run("nightly-recommend", nightly_recommend).run_id for _ in range(3)]
+    assert shop.rows("SELECT current_run, previous_runs FROM publication") == [(runs[2], [runs[1]])]
+    kept = shop.rows("SELECT DISTINCT run_id FROM recommendation ORDER BY 1")
+    assert kept == [(runs[1],), (runs[2],)]
+
+
+def test_a_user_who_was_deleted_since_the_training(shop: Shop) -> None:
+    shop.rows("DELETE FROM app_user WHERE user_id = 'user-003'")
+    result = shop.run("nightly-recommend", nightly_recommend)
+    assert result.users.warm == 11
+    assert shop.lists().keys() == shop.users()
+    assert "user-003" not in shop.users()
+
+
+def test_a_newcomer_whose_outfits_lost_their_pictures_is_a_stranger(shop: Shop) -> None:
+    user, liked = min(
+        ((user, outfits) for user, outfits in shop.liked().items() if user.startswith("newcomer")),
+        key=lambda pair: len(pair[1]),
+    )
+    items = sorted({shop.items_of()[outfit][0] for outfit in liked})
+    shop.rows(
+        "UPDATE item SET image_sha256 = NULL, quarantine_reason = 'gone' WHERE item_id = ANY (%s)",
+        items,
+    )
+    shop.run("nightly-recommend", nightly_recommend)
+    assert user in kinds(shop)["stranger"]
+    assert shop.lists().keys() == shop.users()
+
+
+def test_a_shop_that_lost_all_its_pictures(shop: Shop) -> None:
+    shop.rows("UPDATE item SET image_sha256 = NULL, quarantine_reason = 'gone'")
+    embedded = shop.run("embed", embed)
+    assert (embedded.items, embedded.outfits, embedded.index_recall) == (0, 0, 1.0)
+    with pytest.raises(RefusedError, match=r"quarantined item: .*nothing was published"):
+        shop.run("nightly-recommend", nightly_recommend)
+    assert not shop.lists()  # the view leaves out what cannot be worn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from typing import Any
 
 import psycopg
@@ -76,6 +77,22 @@ def test_a_training_that_is_killed(shop: Shop) -> None:
     assert [path.name for path in (artifacts / ".unfinished").iterdir()] == ["lock"]
     registered = {row[0] for row in shop.rows("SELECT model_id FROM model")}
     assert {path.name for path in (artifacts / "models").iterdir()} == registered
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_interrupted(shop: Shop, number: signal.Signals) -> None:
+    models = shop.rows("SELECT model_id, status FROM model ORDER BY 1")
+    process = start(shop, "train-teacher", RECJOB_TEACHER__EPOCHS="10000")
+    running = "SELECT count(*) FROM job_run WHERE outcome = 'running'"
+    wait_for(lambda: process.poll() is not None or shop.rows(running) == [(1,)])
+    time.sleep(1)  # the handler of SIGTERM is set after the row is written
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert shop.rows("SELECT outcome, error FROM job_run ORDER BY run_id DESC LIMIT 1") == [
+        ("failed", "interrupted")
+    ]
+    assert shop.rows("SELECT model_id, status FROM model ORDER BY 1") == models
 
 
 @pytest.mark.parametrize(
