@@ -284,7 +284,11 @@ def test_old_runs_are_dropped(shop: Shop) -> None:
 
 
 def test_a_user_who_was_deleted_since_the_training(shop: Shop) -> None:
-    shop.rows("DELETE FROM app_user WHERE user_id = 'user-003'")
+    for table in ("interaction", "user_embedding", "app_user"):
+        shop.rows(
+            f"DELETE FROM {table} WHERE user_key = "
+            "(SELECT user_key FROM app_user WHERE user_id = 'user-003')"
+        )
     result = shop.run("nightly-recommend", nightly_recommend)
     assert result.users.warm == 11
     assert shop.lists().keys() == shop.users()
