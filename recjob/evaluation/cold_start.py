@@ -10,7 +10,7 @@ import torch
 from recjob.catalog.catalog import Catalog, Float32Array, Int32Array
 from recjob.catalog.negatives import EvaluationLists, evaluation_lists
 from recjob.catalog.split import Part
-from recjob.evaluation.protocol import metrics_per_user, model_scores
+from recjob.evaluation.protocol import metrics_per_user
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.engine import Engine
 from recjob.model.cold_start import Strategy, cold_start_vectors
@@ -70,14 +70,18 @@ def cold_start_quality(
     lists = evaluation_lists(
         catalog, parts, Part.TEST, protocol.n_negatives, protocol.seed, users=cold
     )
-    own_vectors = embed_outfits(engine, features, lists.items[:, 0], protocol.batch_size)
+    n, length, width = lists.items.shape
+    # Once for all draws and strategies: only the newcomers' vectors differ between them.
+    list_vectors = embed_outfits(
+        engine, features, lists.items.reshape(-1, width), protocol.batch_size
+    ).reshape(n, length, -1)
     results = []
     for shown in protocol.shown:
         of_enough = _with_more_than(lists, shown)
         if not of_enough.any():
             continue
         subset = EvaluationLists(lists.user[of_enough], lists.items[of_enough], lists.left_out)
-        vectors = own_vectors[of_enough]
+        vectors = list_vectors[of_enough]
         users, owner = np.unique(subset.user, return_inverse=True)
         aucs: dict[Strategy, list[float]] = {"avg": [], "w-avg": []}
         for draw in range(protocol.draws):
@@ -87,15 +91,15 @@ def cold_start_quality(
             for strategy, values in aucs.items():
                 cold_vectors = cold_start_vectors(
                     torch.from_numpy(user_vectors),
-                    torch.from_numpy(vectors[profile]),
+                    torch.from_numpy(vectors[profile, 0]),
                     torch.from_numpy(owner[profile]),
                     users.size,
                     strategy,
                     protocol.threshold,
                     protocol.temperature,
                 ).numpy()
-                scores = model_scores(
-                    engine, features, cold_vectors[owner[~profile]], ranked, protocol.batch_size
+                scores = np.einsum(  # n: list, l: place in it, d: dimension
+                    "nd,nld->nl", cold_vectors[owner[~profile]], vectors[~profile]
                 )
                 values.append(float(metrics_per_user(ranked, scores).auc.mean()))
         results += [

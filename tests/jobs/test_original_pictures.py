@@ -11,7 +11,8 @@ from PIL import Image
 from recjob.catalog.decode import UInt8Array
 from recjob.jobs.import_tables import import_tables
 from recjob.jobs.original_pictures import OriginalPictures
-from recjob.jobs.runner import JobContext, JobResult, run_job
+from recjob.jobs.runner import JobContext, run_job
+from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import read_shop
 from recjob.settings import ImageSettings, Settings
 from recjob.store.database import Database

@@ -14,7 +14,13 @@ def random_case(n: int = 6, k: int = 5) -> tuple[torch.Tensor, torch.Tensor, tor
     return positive, negative, d
 
 
-def naive(positive, negative, d, temperature, valid):  # type: ignore[no-untyped-def]
+def naive(
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    d: torch.Tensor,
+    temperature: float,
+    valid: torch.Tensor,
+) -> float:
     """Eq. 13 and 14 as they are written."""
     losses = []
     for i in range(len(positive)):

@@ -6,7 +6,12 @@ import torch
 from recjob.model.losses import n_pair_loss
 
 
-def naive(positive, negative, temperature, valid=None):  # type: ignore[no-untyped-def]
+def naive(
+    positive: torch.Tensor,
+    negative: torch.Tensor,
+    temperature: float,
+    valid: torch.Tensor | None = None,
+) -> float:
     """Eq. 10 as it is written, in Python floats."""
     total = 0.0
     for i, p in enumerate(positive.tolist()):
