@@ -14,6 +14,7 @@ from recjob.evaluation.protocol import metrics_per_user
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.engine import Engine
 from recjob.model.cold_start import Strategy, cold_start_vectors
+from recjob.model.recommender import FEATURE_DIM
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def cold_start_quality(
     # Once for all draws and strategies: only the newcomers' vectors differ between them.
     list_vectors = embed_outfits(
         engine, features, lists.items.reshape(-1, width), protocol.batch_size
-    ).reshape(n, length, -1)
+    ).reshape(n, length, FEATURE_DIM)
     results = []
     for shown in protocol.shown:
         of_enough = _with_more_than(lists, shown)

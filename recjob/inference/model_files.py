@@ -52,11 +52,13 @@ def load_recommender(folder: Path) -> StoredRecommender:
     """Read a recommender; raises DataError where the folder holds none."""
     description = _read_json(folder / DESCRIPTION_FILE)
     user_ids = _read_json(folder / USER_IDS_FILE)
+    if not isinstance(user_ids, list) or not all(isinstance(user, str) for user in user_ids):
+        raise DataError(f"{folder / USER_IDS_FILE}: is no list of user ids")
     try:
         model = OutfitRecommender(description["size"], len(user_ids))
         image_size = int(description["image_size"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder}: holds no recommender (lacks {error})") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {error})") from None
     _load(model, folder, MODEL_FILE, USERS_FILE)
     return StoredRecommender(model, tuple(user_ids), image_size)
 
@@ -74,7 +76,7 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     try:
         model = Autoencoder(int(description["image_size"]), int(description["latent_dim"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: holds no autoencoder (lacks {error})") from None
+        raise DataError(f"{folder}: holds no autoencoder ({DESCRIPTION_FILE}: {error})") from None
     _load(model, folder, MODEL_FILE)
     return model
 
