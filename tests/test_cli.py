@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import struct
 import zlib
 from collections.abc import Callable
@@ -443,6 +444,48 @@ def test_a_locked_job(shop: Shop, command: Run) -> None:
         finally:
             lease.end("done", {}, [], None)
     assert command("embed", "--json", **where).json["new_items"] == 0
+
+
+def test_a_second_demo_in_the_same_home(tmp_path: Path, command: Run) -> None:
+    home = tmp_path / "var"
+    home.mkdir()
+    with (home / "demo.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        message = command("demo", variables={"RECJOB_HOME": str(home)}).error(3)
+    assert message == f"{home}/demo.lock: another demo runs here; wait for its end"
+
+
+# Training without a database
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "data"), "--data needs --out beside it: "),
+        (("--out", "out"), "--out needs --data beside it: "),
+        (("--data", "nowhere", "--out", "out"), "nowhere: no such folder; "),
+        (("--data", "data", "--out", "data/items.csv"), "data/items.csv: cannot be written to"),
+        (("--data", "data", "--out", "out"), "catalog: 0 users have 5 or more training positives"),
+    ],
+)
+def test_training_on_folders(
+    arguments: tuple[str, ...], message: str, folder: Path, tmp_path: Path, command: Run
+) -> None:
+    assert folder == tmp_path / "data"
+    variables = environment(tmp_path / "var", "postgresql://localhost:1/nobody-asks-for-it")
+    found = command("train-teacher", *arguments, variables=variables).error(2)
+    assert found.startswith(message)
+    assert not (tmp_path / "out" / "teacher").exists()
+
+
+def test_importing_what_is_no_model(
+    tmp_path: Path, variables: dict[str, str], command: Run
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        message = command("models", "import", name, variables=variables).error(2)
+        assert message.startswith(name)
+    assert count(variables, "model") == 0
 
 
 # The command line itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from recjob.store.database import open_database
 from recjob.store.ledger import list_job_runs
 from tests.fixtures_shop import Shop
 
+NOBODY = 65534
+"""A user id without rights."""
+
 
 def test_a_home_is_made(tmp_path: Path) -> None:
     prepare_home(tmp_path / "a" / "b")
@@ -30,6 +34,20 @@ def test_a_home_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be the home folder \(.*\); set RECJOB_HOME"):
         prepare_home(tmp_path / name)
+
+
+def test_a_home_of_somebody_else(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    root = os.geteuid() == 0  # who may write everywhere
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(UserError, match=r"home folder \(Permission denied\); set RECJOB_HOME"):
+            prepare_home(tmp_path / "var")
+    finally:
+        if root:
+            os.seteuid(0)
+        tmp_path.chmod(0o700)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
