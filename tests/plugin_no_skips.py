@@ -1,4 +1,4 @@
-"""Loaded with `-p tests.plugin_no_skips`: with RECJOB_FORBID_SKIPS=1 a skipped test fails.
+"""Loaded with `-p tests.plugin_no_skips`: with FORBID_SKIPS=1 a skipped test fails.
 
 A test may skip where something is absent that a user's machine need not have; where everything is
 known to be there, a skip would hide that a test no longer runs. Expected failures stay what they
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-FORBIDDEN = os.environ.get("RECJOB_FORBID_SKIPS") == "1"
+FORBIDDEN = os.environ.get("FORBID_SKIPS") == "1"
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -22,7 +22,7 @@ def _fail_if_skipped(report: Report) -> Report:
     if FORBIDDEN and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"{report.nodeid}: {reason} (RECJOB_FORBID_SKIPS=1: no test may skip)"
+        report.longrepr = f"{report.nodeid}: {reason} (FORBID_SKIPS=1: no test may skip)"
     return report
 
 

@@ -26,7 +26,7 @@ def run_pytest(folder: Path, sources: dict[str, str], forbid: bool) -> tuple[int
     command = [sys.executable, "-m", "pytest", "-p", "tests.plugin_no_skips", "-rA"]
     result = subprocess.run(
         [*command, "--continue-on-collection-errors", "--rootdir", folder, folder],
-        env={**os.environ, "RECJOB_FORBID_SKIPS": "1" if forbid else "0"},
+        env={**os.environ, "FORBID_SKIPS": "1" if forbid else "0"},
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -54,7 +54,7 @@ def test_recjob_toml_is_found_where_it_is(write: Path) -> None:
 
 
 def test_the_process_environment_counts(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RECJOB_FORBID_SKIPS", "RECJOB_HOME", "RECJOB_DATABASE_URL"):
+    for name in ("RECJOB_HOME", "RECJOB_DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RECJOB_NIGHTLY__K", "7")
     assert load_settings().nightly.k == 7

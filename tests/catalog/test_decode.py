@@ -19,7 +19,7 @@ from recjob.catalog.decode import decode, decode_file
 from recjob.settings import ImageSettings
 
 SIZE = 32
-SETTINGS = ImageSettings(size=SIZE)
+SETTINGS = ImageSettings()
 MAX_PIXELS = SETTINGS.max_pixels
 RED, GREEN, WHITE = (200, 30, 40), (20, 150, 60), (255, 255, 255)
 
@@ -187,7 +187,7 @@ def test_bad_files(tmp_path: Path) -> None:
     assert reason(tmp_path, "a.ppm").startswith("not a picture")
     Image.fromarray(noise[..., 0].astype(np.float32)).save(tmp_path / "float.tiff")
     assert "no fixed range" in reason(tmp_path, "float.tiff")
-    small = ImageSettings(size=SIZE, max_bytes=1000)
+    small = ImageSettings(max_bytes=1000)
     (tmp_path / "large.png").write_bytes(encoded(Image.fromarray(noise), "PNG"))
     assert "more than images.max_bytes (1000)" in reason(tmp_path, "large.png", small)
 

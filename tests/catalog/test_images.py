@@ -19,7 +19,7 @@ from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
 
 SIZE = 32
-SETTINGS = ImageSettings(size=SIZE, workers=2)
+SETTINGS = ImageSettings(workers=2)
 
 
 def pictures(folder: Path, count: int, size: int = 40) -> list[str]:
@@ -146,7 +146,7 @@ images._CHUNK = images._COMMIT_PICTURES = 16
 store, shop = Path(sys.argv[1]), Path(sys.argv[2])
 names = sorted(path.name for path in shop.iterdir())[int(sys.argv[3]) :: int(sys.argv[4])]
 store = images.PackedImages.open(store, 32)
-print(store.add_folder(shop, names, ImageSettings(size=32, workers=2)).added)
+print(store.add_folder(shop, names, ImageSettings(workers=2)).added)
 """
 
 
