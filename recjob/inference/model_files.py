@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recjob.errors import DataError
+from recjob.inference.tensor_files import writing_tensors
 from recjob.model.autoencoder import Autoencoder
 from recjob.model.recommender import OutfitRecommender
 
@@ -42,8 +43,8 @@ def save_recommender(
     """Write a recommender into an existing folder."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     users = state.pop(USERS_KEY)
-    save_file(state, folder / MODEL_FILE)
-    save_file({USERS_KEY: users}, folder / USERS_FILE)
+    _write_tensors(folder / MODEL_FILE, state)
+    _write_tensors(folder / USERS_FILE, {USERS_KEY: users})
     _write_json(folder / USER_IDS_FILE, list(user_ids))
     _write_json(folder / DESCRIPTION_FILE, {"size": model.size, "image_size": image_size})
 
@@ -66,7 +67,7 @@ def load_recommender(folder: Path) -> StoredRecommender:
 def save_autoencoder(folder: Path, model: Autoencoder, image_size: int, latent_dim: int) -> None:
     """Write an autoencoder into an existing folder."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / MODEL_FILE)
+    _write_tensors(folder / MODEL_FILE, state)
     _write_json(folder / DESCRIPTION_FILE, {"image_size": image_size, "latent_dim": latent_dim})
 
 
@@ -91,6 +92,11 @@ def _load(model: OutfitRecommender | Autoencoder, folder: Path, *files: str) -> 
         reason = str(error).splitlines()[0]
         raise DataError(f"{folder}: the model cannot be read ({reason})") from None
     model.eval()
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    with writing_tensors(path):
+        save_file(tensors, path)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,7 @@ from recjob.catalog.hashing import mix
 from recjob.inference.choice import ChosenEngine, CompiledStudent, choose_engine
 from recjob.inference.embedding import embed_items, embed_outfits, unit
 from recjob.inference.model_files import StoredRecommender
+from recjob.inference.tensor_files import writing_tensors
 from recjob.inference.tensorrt_build import TENSORRT, TENSORRT_RTX, EngineFile
 from recjob.jobs.compile import ONNX_KIND, SET_ENCODER, SETTINGS_KIND
 from recjob.jobs.progress import progress_bar
@@ -168,7 +169,8 @@ def _save(
         "outfit_keys": _outfit_keys(catalog),
     }
     with context.artifacts.add_file(row.model_id, EMBEDDINGS_FILE) as path:
-        save_file(tensors, path)
+        with writing_tensors(path):
+            save_file(tensors, path)
         sha256 = file_sha256(path)
     with context.database.begin() as connection:
         register_embedding_set(connection, row.model_id, EMBEDDINGS_FILE, sha256)
