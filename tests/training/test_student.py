@@ -55,7 +55,8 @@ def test_it_learns_from_the_teacher(
 ) -> None:
     on_training = Validator(data, Part.TRAIN, settings, cpu(), 0).quality(trained_student.model)
     assert on_training.auc > 0.85
-    assert trained_student.validation is not None
+    own_half = Validator(data, Part.VALIDATION_STUDENT, settings, cpu(), settings.seed)
+    assert trained_student.validation == own_half.quality(trained_student.model)
     assert trained_student.validation.auc > 0.8
     assert trained_student.epochs[1].loss < trained_student.epochs[0].loss
     notes = trained_student.notes

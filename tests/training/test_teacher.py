@@ -29,7 +29,8 @@ def test_it_learns_the_users_colours(
 ) -> None:
     on_training = Validator(data, Part.TRAIN, settings, cpu(), 0).quality(trained_teacher.model)
     assert on_training.auc > 0.85
-    assert trained_teacher.validation is not None
+    own_half = Validator(data, Part.VALIDATION_TEACHER, settings, cpu(), settings.seed)
+    assert trained_teacher.validation == own_half.quality(trained_teacher.model)
     assert trained_teacher.validation.auc > 0.85
     assert trained_teacher.epochs[1].loss < trained_teacher.epochs[0].loss
     assert not trained_teacher.model.training
