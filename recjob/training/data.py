@@ -157,13 +157,19 @@ class BatchSource:
 def mix_anew(
     outfits: Int32Array, item_category: Int32Array, rng: np.random.Generator
 ) -> Int32Array:
-    """Other outfits `(n, M)` of the same items: those of each category trade places at random."""
+    """Other outfits `(n, M)` of the same items: those of each category trade places at random.
+
+    A row that would wear an item twice (two tops) keeps its own items.
+    """
     mixed = outfits.copy()
     real = outfits != PADDING
     category = np.where(real, item_category[outfits], PADDING)
     for wanted in np.unique(category[real]):
         places = category == wanted
         mixed[places] = rng.permutation(outfits[places])
+    ordered = np.sort(mixed, axis=1)
+    twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PADDING)).any(axis=1)
+    mixed[twice] = outfits[twice]
     return mixed
 
 
