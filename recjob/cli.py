@@ -71,8 +71,8 @@ OutOption = Annotated[
 
 def main() -> None:
     """Run the command line and exit with the code of the error tree."""
-    # Before torch is loaded: threads that spin while they wait take the cores from Postgres and
-    # from each other; on a shared machine that made training several times slower.
+    # Before torch is loaded: threads that wait shall not spin on cores that Postgres and other
+    # jobs could use.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"

@@ -13,7 +13,7 @@ from recjob.jobs.progress import progress_bar
 from recjob.jobs.train_teacher import TrainedResult, save_trained
 from recjob.jobs.training_site import TrainingSite, training_data
 from recjob.training.autoencoder import encode_latents, latent_neighbours
-from recjob.training.compute import DenormalsFlushed, choose_compute
+from recjob.training.compute import choose_compute
 from recjob.training.student import distill as train
 from recjob.training.teacher_scores import freeze_teacher
 
@@ -23,7 +23,6 @@ USUAL_MEAN_D: Final = (0.5, 2.0)
 log = logging.getLogger(__name__)
 
 
-@DenormalsFlushed()
 def distill(site: TrainingSite) -> TrainedResult:
     """Distil the student of the settings from the teacher in use, and take it into use."""
     settings = site.settings

@@ -8,7 +8,6 @@ from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult
 from recjob.jobs.training_site import TrainingSite
 from recjob.training.autoencoder import train_autoencoder as train
-from recjob.training.compute import DenormalsFlushed
 
 
 class AutoencoderResult(JobResult):
@@ -21,7 +20,6 @@ class AutoencoderResult(JobResult):
     last_error: float
 
 
-@DenormalsFlushed()
 def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
     """Train on every picture of the catalog and take the autoencoder into use."""
     settings = site.settings

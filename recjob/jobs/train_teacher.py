@@ -9,7 +9,6 @@ from recjob.jobs.stages import JobResult
 from recjob.jobs.training_site import TrainingSite, autoencoder_trunk, training_data
 from recjob.settings import TrainingSettings
 from recjob.store.artifacts import Role
-from recjob.training.compute import DenormalsFlushed
 from recjob.training.data import TrainingData
 from recjob.training.fit import TrainedModel
 from recjob.training.teacher import train_teacher as train
@@ -29,7 +28,6 @@ class TrainedResult(JobResult):
     """What the recipe found on its way: the teacher's gap, alpha, mean d, share of d < 0."""
 
 
-@DenormalsFlushed()
 def train_teacher(site: TrainingSite) -> TrainedResult:
     """Train the teacher on the catalog and take it into use."""
     settings = site.settings

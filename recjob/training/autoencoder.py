@@ -15,7 +15,7 @@ from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
 from recjob.errors import DataError, RecjobError
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
-from recjob.training.compute import Compute, DenormalsFlushed, choose_compute
+from recjob.training.compute import Compute, choose_compute
 from recjob.training.fit import Progress, seeded_generator
 from recjob.training.optimise import OneCycle
 from recjob.training.pictures import flip_at_random
@@ -33,7 +33,6 @@ class TrainedAutoencoder:
     """Loss of each epoch."""
 
 
-@DenormalsFlushed()
 def train_autoencoder(
     catalog: Catalog,
     pixels: NDArray[np.uint8],

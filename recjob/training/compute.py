@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ContextDecorator, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 from recjob.errors import SettingsError
 from recjob.settings import ComputeSettings
-
-
-class DenormalsFlushed(ContextDecorator):
-    """Denormal numbers are zero while a training runs; around functions and blocks, also nested.
-
-    Weights and gradients that fade away become denormal, and CPUs multiply those up to ten times
-    slower; as zeros they train the same. Exact ranking needs them, so the switch is set back. The
-    worker threads of torch keep what was set when they were made: it belongs around the whole job.
-    """
-
-    _depth = 0
-
-    def __enter__(self) -> None:
-        """Switch on."""
-        DenormalsFlushed._depth += 1
-        torch.set_flush_denormal(True)
-
-    def __exit__(self, *_: object) -> None:
-        """Switch off where no block around this one is left."""
-        DenormalsFlushed._depth -= 1
-        if DenormalsFlushed._depth == 0:
-            torch.set_flush_denormal(False)
 
 
 @dataclass(frozen=True)

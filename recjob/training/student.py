@@ -16,7 +16,7 @@ from recjob.model.losses import (
 )
 from recjob.model.recommender import ContrastiveProjection, OutfitRecommender, unit
 from recjob.settings import Settings
-from recjob.training.compute import DenormalsFlushed, choose_compute
+from recjob.training.compute import choose_compute
 from recjob.training.data import Batch, BatchSource, TrainingData, unique_items
 from recjob.training.fit import (
     Progress,
@@ -31,7 +31,6 @@ from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
 
 
-@DenormalsFlushed()
 def distill(
     data: TrainingData,
     settings: Settings,

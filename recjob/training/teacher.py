@@ -9,7 +9,7 @@ from recjob.catalog.split import Part
 from recjob.model.losses import n_pair_loss
 from recjob.model.recommender import OutfitRecommender, unit
 from recjob.settings import Settings
-from recjob.training.compute import DenormalsFlushed, choose_compute
+from recjob.training.compute import choose_compute
 from recjob.training.data import Batch, BatchSource, TrainingData, unique_items
 from recjob.training.fit import (
     Progress,
@@ -23,7 +23,6 @@ from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
 
 
-@DenormalsFlushed()
 def train_teacher(
     data: TrainingData,
     settings: Settings,
