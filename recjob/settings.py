@@ -198,19 +198,114 @@ class ColdStartSettings(Section):
     """tau_w-avg of Eq. 23."""
 
 
+class IndexSettings(Section):
+    """The FAISS index of the outfits, and whether the night searches it or scans everything."""
+
+    kind: Literal["flat", "ivf", "hnsw"] = "flat"
+    """flat is exact; ivf and hnsw look at a part of the outfits, for sets too large to scan."""
+    recall_floor: float = Field(0.95, ge=0, le=1)
+    """`embed` refuses an index that finds a smaller share of the exact best (exit code 4)."""
+    recall_queries: int = Field(256, ge=1)
+    """Users whose exact lists the recall is measured with."""
+    lists: int = Field(0, ge=0)
+    """ivf: cells that the outfits are put into; 0: four times the square root of their number."""
+    probes: int = Field(32, ge=1)
+    """ivf: cells that a query looks into."""
+    links: int = Field(32, ge=2)
+    """hnsw: neighbours of an outfit in the graph."""
+    build_effort: int = Field(200, ge=1)
+    """hnsw: candidates looked at for each outfit when the graph is built (efConstruction)."""
+    search_effort: int = Field(256, ge=1)
+    """hnsw: candidates looked at by a query (efSearch)."""
+
+
+class RuleSettings(Section):
+    """What a list may hold."""
+
+    exclude_seen: bool = True
+    """A user's own positives are not recommended."""
+    exclude_recent_nights: int = Field(0, ge=0)
+    """What the last so many published runs showed a user is not recommended again."""
+    required_categories: tuple[str, ...] = ()
+    """An outfit must have an item of each of these categories."""
+    forbidden_categories: tuple[str, ...] = ()
+    """An outfit must have no item of these categories."""
+    required_attributes: tuple[str, ...] = ()
+    """"name=value": an outfit must have, for each of these, an item with that attribute."""
+    forbidden_attributes: tuple[str, ...] = ()
+    """"name=value": an outfit must have no item with one of these attributes."""
+    max_outfits_per_item: int = Field(0, ge=0)
+    """Most outfits of one list that share an item; 0: no limit."""
+    max_per_category_pattern: int = Field(0, ge=0)
+    """Most outfits of one list with the same categories (top, bottom, shoes); 0: no limit."""
+
+
+class VarietySettings(Section):
+    """Variety by maximal marginal relevance (MMR) over outfit vectors."""
+
+    strength: float = Field(0.0, ge=0, le=1)
+    """0: off, the best scores as they are; 1: nothing but variety after the first outfit."""
+    pool: int = Field(100, ge=1)
+    """Lists are chosen from so many best outfits of each user."""
+
+
+class MixSettings(Section):
+    """New outfits, combined from available items after the patterns of the catalog's outfits."""
+
+    budget: int = Field(0, ge=0)
+    """New outfits per night; 0: none."""
+    draws_per_kept: int = Field(10, ge=1)
+    """So many combinations are drawn for each one that is kept."""
+    neighbourhoods: int = Field(64, ge=1)
+    """Groups of users with like taste, each of which keeps what it scores highest."""
+
+
+class LimitSettings(Section):
+    """A run beyond a limit is written but not shown (exit code 4)."""
+
+    max_user_loss: float = Field(0.05, ge=0, le=1)
+    """Largest share of the last run's lists that may be missing."""
+    max_coverage_loss: float = Field(0.5, ge=0, le=1)
+    """Largest loss, relative to the last run, of the share of candidates that are in a list."""
+    max_score_shift: float = Field(0.25, gt=0)
+    """Largest population stability index between the scores of the two runs (above 0.25 a
+    distribution counts as changed). Not asked where another model scored the last run."""
+
+
 class NightlySettings(Section):
     """The nightly run."""
 
     k: int = Field(20, ge=1)
-    """Length of every list."""
-    exclude_seen: bool = True
-    """A user's own positives are not recommended."""
+    """Length of every list that readers see."""
+    spare: int = Field(10, ge=0)
+    """Further outfits stored with each list, to move up when an item sells out."""
+    search: Literal["exact", "index"] = "exact"
+    """exact: every candidate is scored; index: candidates come from the index of [index]."""
+    engine: Literal["local", "ray"] = "local"
+    """Where shards are embedded and scored: in this process, or by Ray on many machines."""
+    shard_users: int = Field(8192, ge=1)
+    """Users scored at a time; a killed run goes on after its last finished shard."""
+    shard_items: int = Field(4096, ge=1)
+    """Items or outfits embedded at a time, likewise (rounded up to whole batches)."""
     stranger_relevance: float = Field(0.7, ge=0, le=1)
     """Strangers' popular list by MMR: 1 is pure popularity, 0 pure variety."""
     stranger_pool: int = Field(500, ge=1)
     """The most popular outfits that the strangers' list is chosen from."""
     keep_runs: int = Field(7, ge=2)
-    """Published runs kept for rollback."""
+    """Runs kept for rollback; the published one and the one before it always are."""
+    database_wait_seconds: float = Field(60.0, ge=0)
+    """How long a run that has its lists waits for a database that is away before it gives up."""
+
+
+class RaySettings(Section):
+    """The Ray cluster of `nightly.engine = "ray"` (extra `recjob[ray]`)."""
+
+    address: str = ""
+    """"auto", "HOST:PORT" or "ray://..."; empty: a cluster of this machine's cores."""
+    cpus_per_shard: float = Field(1.0, gt=0)
+    """CPUs that Ray reserves for a shard."""
+    gpus_per_shard: float = Field(0.0, ge=0)
+    """GPUs that Ray reserves for a shard."""
 
 
 class EvaluationSettings(Section):
@@ -270,6 +365,9 @@ class Settings(Section):
 
     home: Path = Path("var")
     """Folder of the embedded database, the packed pictures and the artifacts."""
+    artifacts_url: str = ""
+    """Where models and vectors are shared with other machines: any URL of fsspec (s3://...);
+    empty: only the folder `artifacts` under `home`."""
     database_url: SecretStr | None = None
     """A server (a secret: only from the environment); none: the embedded one under `home`."""
     seed: int = Field(0, ge=0, lt=2**31)
@@ -285,7 +383,13 @@ class Settings(Section):
     compile: CompileSettings = CompileSettings()
     embed: EmbedSettings = EmbedSettings()
     cold_start: ColdStartSettings = ColdStartSettings()
+    index: IndexSettings = IndexSettings()
+    rules: RuleSettings = RuleSettings()
+    variety: VarietySettings = VarietySettings()
+    mixes: MixSettings = MixSettings()
+    limits: LimitSettings = LimitSettings()
     nightly: NightlySettings = NightlySettings()
+    ray: RaySettings = RaySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     report: ReportSettings = ReportSettings()
     demo: DemoSettings = DemoSettings()

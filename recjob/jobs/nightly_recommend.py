@@ -95,7 +95,7 @@ def nightly_recommend(context: JobContext) -> NightlyResult:
             context.run_id,
             shop.keys,
             lists,
-            exclude_seen=settings.nightly.exclude_seen,
+            exclude_seen=settings.rules.exclude_seen,
             keep_runs=settings.nightly.keep_runs,
         )
         stage.items = len(lists.users)
@@ -165,7 +165,7 @@ def recommend_all(
     """
     options = settings.nightly
     catalog = shop.catalog
-    exclude = seen_outfits(catalog, served.users) if options.exclude_seen else None
+    exclude = seen_outfits(catalog, served.users) if settings.rules.exclude_seen else None
     outfits, scores = top_k(
         served.vectors, vectors.outfits, options.k, exclude=exclude, allowed=allowed.mask
     )

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from recjob.cli.bench import bench_app
+from recjob.cli.output import (
+    JsonOption,
+    SettingsOption,
+    print_json,
+    print_rows,
+    print_values,
+    say,
+)
+from recjob.cli.runs import runs_app
 from recjob.errors import RecjobError, UserError
 from recjob.settings import load_settings
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from recjob.jobs.pipeline import PipelineResult
     from recjob.jobs.runner import JobContext
     from recjob.jobs.stages import JobResult
@@ -29,11 +36,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells and Typer have it."""
-WIDEST_ROW = 1000
-"""Characters of a line of `models list`; the terminal wraps it where it is narrower."""
-MOST_LINES = 20
-"""Of a list in a table for people; `--json` has them all."""
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -42,20 +44,12 @@ app = typer.Typer(
 )
 import_app = typer.Typer(no_args_is_help=True, help="Bring data into the catalog.")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
-runs_app = typer.Typer(no_args_is_help=True, help="Published runs.")
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 app.add_typer(import_app, name="import")
 app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
+app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
-
-SettingsOption = Annotated[
-    Path | None,
-    typer.Option("--settings", help="TOML file; default: recjob.toml where it exists."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
-]
 
 DataOption = Annotated[
     Path | None,
@@ -101,17 +95,17 @@ def demo(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     from recjob.jobs.demo import run_demo
     from recjob.jobs.pipeline import Finished, StageCost, pipeline_result
 
-    file = settings or Path(__file__).resolve().parents[1] / "examples" / "demo.toml"
+    file = settings or Path(__file__).resolve().parents[2] / "examples" / "demo.toml"
     start = time.monotonic()
     finished: list[Finished] = []
     drawing = 0.0
     for step in run_demo(load_settings(file)):
         if isinstance(step, Finished):
             finished.append(step)
-            _say(f"{step.job}: {step.result.seconds:.1f} s")
+            say(f"{step.job}: {step.result.seconds:.1f} s")
         else:
             drawing = step
-            _say(f"draw: {step:.1f} s")
+            say(f"draw: {step:.1f} s")
     result = pipeline_result(finished)
     drawn = StageCost(job="draw", seconds=drawing, peak_memory_bytes=0)
     result = result.model_copy(
@@ -131,7 +125,7 @@ def pipeline(settings: SettingsOption = None, as_json: JsonOption = False) -> No
     finished = []
     for step in start_pipeline(load_settings(settings)):
         finished.append(step)
-        _say(f"{step.job}: {step.result.seconds:.1f} s")
+        say(f"{step.job}: {step.result.seconds:.1f} s")
     _print_pipeline(pipeline_result(finished), as_json)
 
 
@@ -289,7 +283,7 @@ def recommend(
 
     answer = recommendations(load_settings(settings), user)
     if as_json:
-        _print_json(answer.model_dump(mode="json"))
+        print_json(answer.model_dump(mode="json"))
         return
     table = Table(title=f"{answer.user} ({answer.kind}), run {answer.run}")
     for heading in ("rank", "score", "outfit", "items"):
@@ -308,7 +302,7 @@ def models_list(settings: SettingsOption = None, as_json: JsonOption = False) ->
     """
     from recjob.jobs.queries import models
 
-    _print_rows("models", models(load_settings(settings)), as_json)
+    print_rows("models", models(load_settings(settings)), as_json)
 
 
 @models_app.command("import")
@@ -326,34 +320,6 @@ def models_import(
     _run_job("models-import", partial(body, folder=folder), settings, as_json)
 
 
-@runs_app.command("list")
-def runs_list(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
-    """List the runs whose recommendations are kept, the newest first.
-
-    python cli.py runs list
-    """
-    from recjob.jobs.queries import runs
-
-    _print_rows("runs", runs(load_settings(settings)), as_json)
-
-
-@runs_app.command("rollback")
-def runs_rollback(
-    to: Annotated[
-        int | None, typer.Option("--to", help="Run to show; default: the one before.")
-    ] = None,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show an earlier run again.
-
-    python cli.py runs rollback
-    """
-    from recjob.jobs.queries import show_earlier_run
-
-    _print_values(show_earlier_run(load_settings(settings), to), as_json)
-
-
 @db_app.command("upgrade")
 def db_upgrade(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Migrate the database to this version's schema.
@@ -362,7 +328,7 @@ def db_upgrade(settings: SettingsOption = None, as_json: JsonOption = False) -> 
     """
     from recjob.jobs.queries import upgrade_schema
 
-    _print_values(upgrade_schema(load_settings(settings)), as_json)
+    print_values(upgrade_schema(load_settings(settings)), as_json)
 
 
 @db_app.command("downgrade")
@@ -377,7 +343,7 @@ def db_downgrade(
     """
     from recjob.jobs.queries import downgrade_schema
 
-    _print_values(downgrade_schema(load_settings(settings), revision), as_json)
+    print_values(downgrade_schema(load_settings(settings), revision), as_json)
 
 
 def _train(
@@ -401,7 +367,7 @@ def _train(
         )
     from recjob.jobs.offline import run_offline
 
-    _print_values(run_offline(training, data, out, load_settings(file)), as_json)
+    print_values(run_offline(training, data, out, load_settings(file)), as_json)
 
 
 def _run_job(
@@ -413,12 +379,12 @@ def _run_job(
     """Run one job and print its result."""
     from recjob.jobs.start import start_job
 
-    _print_values(start_job(name, load_settings(file), body), as_json)
+    print_values(start_job(name, load_settings(file), body), as_json)
 
 
 def _print_pipeline(result: PipelineResult, as_json: bool) -> None:
     if as_json:
-        _print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
         return
     table = Table(title="stages")
     table.add_column("stage")
@@ -440,67 +406,3 @@ def _print_pipeline(result: PipelineResult, as_json: bool) -> None:
         f"cold starters, {result.strangers} strangers"
     )
     sys.stdout.write(f"Open {result.report}\n")
-
-
-def _print_values(answer: BaseModel, as_json: bool) -> None:
-    values = answer.model_dump(mode="json")
-    if as_json:
-        _print_json(values)
-        return
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name, value in values.items():
-        table.add_row(name.replace("_", " "), _text(name, value))
-    Console().print(table)
-
-
-def _print_rows(name: str, answers: Sequence[BaseModel], as_json: bool) -> None:
-    rows = [answer.model_dump(mode="json") for answer in answers]
-    if as_json:
-        _print_json({name: rows})
-        return
-    if not rows:
-        sys.stdout.write(f"no {name}\n")
-        return
-    # Without lines between columns and never folded: names are there to be copied.
-    table = Table(box=None, pad_edge=False)
-    for heading in rows[0]:
-        table.add_column(heading.replace("_", " "), no_wrap=True)
-    for row in rows:
-        table.add_row(*(_text(name, value) for name, value in row.items()))
-    Console(width=WIDEST_ROW).print(table, soft_wrap=True)
-
-
-def _text(name: str, value: Any) -> str:
-    """A value for people."""
-    if name == "stages":
-        return "\n".join(f"{stage['name']}: {stage['seconds']:.1f} s" for stage in value)
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{key.replace('_', ' ')} {_text(key, part)}" for key, part in value.items()
-        )
-    if isinstance(value, list):
-        more = [f"and {len(value) - MOST_LINES} more"] if len(value) > MOST_LINES else []
-        return "\n".join([*(_line(name, inner) for inner in value[:MOST_LINES]), *more])
-    return "" if value is None else str(value)
-
-
-def _line(name: str, value: Any) -> str:
-    """A value of a list; one that begins with a name reads `name: the rest`."""
-    if isinstance(value, dict) and len(value) > 1:
-        (_, first), *rest = value.items()
-        if isinstance(first, str):
-            return f"{first}: {_text(name, dict(rest))}"
-    return _text(name, value)
-
-
-def _print_json(value: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
