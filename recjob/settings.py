@@ -287,6 +287,10 @@ class NightlySettings(Section):
     """Users scored at a time; a killed run goes on after its last finished shard."""
     shard_items: int = Field(4096, ge=1)
     """Items or outfits embedded at a time, likewise (rounded up to whole batches)."""
+    stop_seconds: float = Field(8.0, ge=0)
+    """After SIGTERM a shard may take so long to its end; then it is given up."""
+    continue_hours: float = Field(12.0, ge=0)
+    """A night that was cut short is continued so long after its start; later a new one begins."""
     stranger_relevance: float = Field(0.7, ge=0, le=1)
     """Strangers' popular list by MMR: 1 is pure popularity, 0 pure variety."""
     stranger_pool: int = Field(500, ge=1)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import psycopg
 
 from recjob.errors import RecjobError, TemporaryError
 from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
+from recjob.jobs.stopping import Stopping
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import ArtifactFolder
@@ -67,6 +66,7 @@ class JobContext:
     run_id: int
     lease: Lease
     monitor: MemoryMonitor
+    stopping: Stopping
     stages: list[StageRecord] = field(default_factory=list)
 
     @contextmanager
@@ -79,6 +79,20 @@ class JobContext:
     def freeze(self, **parameters: Any) -> None:
         """Add to the ledger what this run works on (model, engine, seed, ...)."""
         self.lease.freeze(parameters)
+
+    @contextmanager
+    def shard(self) -> Iterator[None]:
+        """A part of the work that is kept once it is whole: SIGTERM waits for its end."""
+        self.check_lease()
+        with self.stopping.shard():
+            yield
+
+    def beat(self) -> None:
+        """Tell the ledger that the run lives, and take its locks again after a lost connection.
+
+        Raises TemporaryError while the database is away, and when the lease is lost.
+        """
+        self.lease.beat(self.stage_rows)
 
     def check_lease(self) -> None:
         """Raise TemporaryError where the run is known to have lost its lease."""
@@ -104,6 +118,7 @@ def run_job(
     """
     start = time.monotonic()
     lease = Lease(database, name, JOB_LOCKS[name], parameters or {})
+    stopping = Stopping(settings.nightly.stop_seconds)
     with MemoryMonitor() as monitor:
         context = JobContext(
             settings=settings,
@@ -112,9 +127,10 @@ def run_job(
             run_id=lease.run_id,
             lease=lease,
             monitor=monitor,
+            stopping=stopping,
         )
         try:
-            with _terminating(), _heartbeat(context), _our_errors(database, settings.home):
+            with stopping.listening(), _heartbeat(context), _our_errors(database, settings.home):
                 sweep_partitions(database)
                 context.artifacts.remove_unfinished()
                 result = body(context)
@@ -140,7 +156,7 @@ def _heartbeat(context: JobContext) -> Iterator[None]:
     def beat() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
-                context.lease.beat(context.stage_rows)
+                context.beat()
             except TemporaryError as error:
                 log.warning("no heartbeat: %s", error)
 
@@ -151,23 +167,6 @@ def _heartbeat(context: JobContext) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """SIGTERM ends the job as Ctrl-C does: by an exception, so that everything is put in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
