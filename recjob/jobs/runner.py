@@ -117,13 +117,14 @@ def run_job(
     is, and what the body raises. However it ends, the ledger says so.
     """
     start = time.monotonic()
+    artifacts = ArtifactFolder(settings.home / ARTIFACTS_FOLDER, settings.artifacts_url)
     lease = Lease(database, name, JOB_LOCKS[name], parameters or {})
     stopping = Stopping(settings.nightly.stop_seconds)
     with MemoryMonitor() as monitor:
         context = JobContext(
             settings=settings,
             database=database,
-            artifacts=ArtifactFolder(settings.home / ARTIFACTS_FOLDER),
+            artifacts=artifacts,
             run_id=lease.run_id,
             lease=lease,
             monitor=monitor,

@@ -3,6 +3,10 @@
 `models/<model_id>/` holds the files of a model and `manifest.json`, the sha256 of each; the
 sha256 of the manifest stands in the registry. Files that come later (engines) are not in the
 manifest; their own sha256 stands in the table `engine`.
+
+With a URL the folder is a verified cache in front of a storage that other machines share: what is
+written goes there too, what is missing here or was damaged comes from there. What is whole here is
+used without asking there, so a night needs the storage only for what is new.
 """
 
 from __future__ import annotations
@@ -10,8 +14,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -20,15 +22,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from recjob.errors import DataError, NotFoundError, UserError
+from recjob.errors import DataError, NotFoundError
+from recjob.store.storage import (
+    masked,
+    open_storage,
+    remove_path,
+    safe_name,
+    sync_file,
+    sync_folder,
+    unsafe,
+)
 
 Role = Literal["autoencoder", "teacher", "student"]
 """What a model is for."""
 
 MANIFEST = "manifest.json"
-MAX_NAME = 128
-"""Longest name of a file or folder; every common file system takes 255 bytes."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MODELS = "models"
+"""Folder of the models, each under its id."""
 _UNFINISHED = ".unfinished"
 _LOCK = "lock"
 
@@ -45,30 +55,46 @@ def file_sha256(path: Path) -> str:
 
 
 class ArtifactFolder:
-    """The artifacts under `root`."""
+    """The artifacts under `root`, shared with other machines at `url` (of fsspec) if there is one.
 
-    def __init__(self, root: Path) -> None:
+    Its constructor raises SettingsError for a URL that fsspec cannot open. With a URL, every
+    method that needs the shared storage raises TemporaryError where it cannot be reached.
+    """
+
+    def __init__(self, root: Path, url: str = "") -> None:
         self.root = root
+        self._shared = open_storage(url) if url else None
+        self._shared_name = masked(url).rstrip("/")
 
     @contextmanager
     def write_model(self, model_id: str) -> Iterator[Path]:
         """A folder to write a model's files into; it gets its name when the block ends well.
 
-        What an exception or a crash leaves unfinished is removed.
+        What an exception or a crash leaves unfinished is removed. The shared storage gets the
+        manifest last, and has no model without one.
         """
         final = self._model(model_id)
+        name = f"{MODELS}/{model_id}"
         if final.exists():
             raise DataError(f"{final}: is there already; a model is never overwritten")
+        if self._shared is not None and self._shared.read(f"{name}/{MANIFEST}") is not None:
+            raise DataError(
+                f"{self._shared_name}/{name}: is there already; a model is never overwritten"
+            )
         with self._unfinished(final) as folder:
             folder.mkdir()
             yield folder
-            _write_manifest(folder)
+            names = [*_write_manifest(folder), MANIFEST]
             sync_files(folder)
+            if self._shared is not None:
+                for file in names:
+                    self._shared.upload(folder / file, f"{name}/{file}")
+            final.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(final)
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
 
     def model_sha256(self, model_id: str) -> str:
-        """sha256 (hex) of the model's manifest, and so of all that it lists."""
+        """sha256 (hex) of the manifest of a model in this folder, and so of all that it lists."""
         manifest = self._model(model_id) / MANIFEST
         if not manifest.is_file():
             raise NotFoundError(f"{manifest.parent}: there is no such model")
@@ -80,12 +106,13 @@ class ArtifactFolder:
         Raises NotFoundError where it is missing, DataError where it was changed.
         """
         folder = self._model(model_id)
-        if self.model_sha256(model_id) != sha256:
-            raise _changed(folder / MANIFEST)
-        for name, expected in json.loads((folder / MANIFEST).read_text()).items():
-            path = folder / _safe(name)
-            if not path.is_file() or file_sha256(path) != expected:
-                raise _changed(path)
+        name = f"{MODELS}/{model_id}"
+        manifest = self.fetch(f"{name}/{MANIFEST}", sha256)
+        for file, expected in json.loads(manifest.read_text()).items():
+            try:
+                self.fetch(f"{name}/{file}", expected)
+            except NotFoundError:
+                raise _changed(folder / file) from None
         return folder
 
     @contextmanager
@@ -95,27 +122,56 @@ class ArtifactFolder:
         It gets its name when the block ends well, in place of an older one; `file_sha256` of it
         belongs into the registry.
         """
-        final = self._model(model_id) / _safe(name)
-        if not final.is_relative_to(self._model(model_id)):
-            raise _unsafe(name)
+        final = self._model(model_id) / safe_name(name)
         with self._unfinished(final) as path:
             yield path
-            _sync_file(path)
-            path.rename(final)
-            _sync_folder(final.parent)
+            _finish(path, final)
+        self.share(final)
 
     def file(self, model_id: str, name: str, sha256: str) -> Path:
         """A model's further file, after it proved to be the one registered; errors as `model`."""
-        path = self._model(model_id) / _safe(name)
-        if not path.is_file():
-            raise NotFoundError(f"{path}: there is no such file")
-        if file_sha256(path) != sha256:
+        self._model(model_id)
+        return self.fetch(f"{MODELS}/{model_id}/{name}", sha256)
+
+    def share(self, path: Path) -> None:
+        """Copy a finished file under `root` to the shared storage; without a URL nothing happens.
+
+        For what is written in place (an index); `add_file` and `write_model` share by themselves.
+        """
+        name = path.relative_to(self.root).as_posix()
+        safe_name(name)
+        if self._shared is not None:
+            self._shared.upload(path, name)
+
+    def fetch(self, name: str, sha256: str) -> Path:
+        """The file `name` under `root`, after it proved to be the one registered.
+
+        One that is missing or differs comes from the shared storage, if there is one. Errors as
+        `model`.
+        """
+        path = self.root / safe_name(name)
+        is_here = path.is_file()
+        if is_here and file_sha256(path) == sha256:
+            return path
+        if self._shared is not None:
+            with self._unfinished(path) as temporary:
+                if self._shared.download(name, temporary):
+                    if file_sha256(temporary) != sha256:
+                        raise _changed(f"{self._shared_name}/{name}")
+                    _finish(temporary, path)
+                    return path
+        if is_here:
             raise _changed(path)
-        return path
+        also = f", nor at {self._shared_name}" if self._shared is not None else ""
+        raise NotFoundError(f"{path}: there is no such file{also}")
 
     def remove_model(self, model_id: str) -> None:
-        """Remove a model's files; nothing happens where there are none."""
-        shutil.rmtree(self._model(model_id), ignore_errors=True)
+        """Remove a model's files, here and shared; nothing happens where there are none."""
+        folder = self._model(model_id)
+        if self._shared is not None:
+            self._shared.remove(f"{MODELS}/{model_id}/{MANIFEST}")  # without it, it is no model
+            self._shared.remove(f"{MODELS}/{model_id}")
+        shutil.rmtree(folder, ignore_errors=True)
 
     def remove_unfinished(self) -> None:
         """Remove what killed jobs left, unless something is being written at this moment.
@@ -132,13 +188,13 @@ class ArtifactFolder:
                 return
             for path in folder.glob("*"):
                 if path.name != _LOCK:
-                    _remove(path)
+                    remove_path(path)
 
     def _model(self, model_id: str) -> Path:
-        name = _safe(model_id)
+        name = safe_name(model_id)
         if len(name.parts) != 1:
-            raise _unsafe(model_id)
-        return self.root / "models" / name
+            raise unsafe(model_id)
+        return self.root / MODELS / name
 
     @contextmanager
     def _unfinished(self, final: Path) -> Iterator[Path]:
@@ -147,43 +203,28 @@ class ArtifactFolder:
         What is still there at the end is removed. Writers share a lock, which the kernel takes
         back from one that dies: where nobody holds it, whatever lies here belongs to the dead.
         """
-        final.parent.mkdir(parents=True, exist_ok=True)
         folder = self.root / _UNFINISHED
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{final.name}-{secrets.token_hex(4)}"
         with (folder / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             try:
                 yield path
             finally:
-                _remove(path)
+                remove_path(path)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _finish(unfinished: Path, final: Path) -> None:
+    """Give a written file its name, on the disk."""
+    sync_file(unfinished)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.replace(final)
+    sync_folder(final.parent)
 
 
-def _safe(name: str) -> Path:
-    """`name` as a relative path that stays where it is put."""
-    parts = name.split("/")
-    if any(len(part) > MAX_NAME or not _NAME.fullmatch(part) for part in parts):
-        raise _unsafe(name)
-    return Path(*parts)
-
-
-def _unsafe(name: str) -> UserError:
-    return UserError(
-        f"{name!r} cannot name an artifact; letters, digits, '.', '_' and '-' can, in parts joined "
-        "by '/' that begin with a letter or digit"
-    )
-
-
-def _changed(path: Path) -> DataError:
+def _changed(file: Path | str) -> DataError:
     return DataError(
-        f"{path}: is not the file that was registered (sha256 differs); restore it, or train again"
+        f"{file}: is not the file that was registered (sha256 differs); restore it, or train again"
     )
 
 
@@ -191,32 +232,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _write_manifest(folder: Path) -> None:
+def _write_manifest(folder: Path) -> list[str]:
+    """Write the manifest of a folder; the names that it lists."""
     sums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder)}
     if not sums:
         raise ValueError("a model without files")
     for name in sums:
-        _safe(name)
+        safe_name(name)
     (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
+    return sorted(sums)
 
 
 def sync_files(folder: Path) -> None:
     """Bring a folder and all in it to the disk."""
     for path in _files(folder):
-        _sync_file(path)
+        sync_file(path)
     for path in (*folder.rglob("*/"), folder):
         if path.is_dir():
-            _sync_folder(path)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(path)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from recjob.errors import DataError, NotFoundError, UserError
+from recjob.errors import DataError, NotFoundError, SettingsError, TemporaryError, UserError
 from recjob.store.artifacts import ArtifactFolder, new_model_id
+from recjob.store.storage import open_storage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,3 +164,154 @@ def test_only_what_the_dead_left_is_removed(artifacts: ArtifactFolder) -> None:
 def test_nothing_to_remove_makes_nothing(artifacts: ArtifactFolder) -> None:
     artifacts.remove_unfinished()
     assert not artifacts.root.exists()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A storage at `url`, and two machines that share it, each with a folder of its own."""
+
+    url: str
+    first: ArtifactFolder
+    second: ArtifactFolder
+
+    def names(self) -> set[str]:
+        return set(open_storage(self.url).names())
+
+    def damage(self, name: str, data: bytes) -> None:
+        open_storage(self.url).write(name, data)
+
+
+@pytest.fixture(params=["file", "memory"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shared]:
+    in_memory = f"memory://{secrets.token_hex(4)}/shop"
+    url = in_memory if request.param == "memory" else f"file://{tmp_path}/bucket/"
+    yield Shared(url, ArtifactFolder(tmp_path / "a", url), ArtifactFolder(tmp_path / "b", url))
+    open_storage(url).remove("")
+
+
+FILES = {"manifest.json", "model.safetensors", "parts/settings.json"}
+
+
+def test_another_machine_finds_models_and_files(shared: Shared) -> None:
+    sha256 = write(shared.first)
+    assert shared.names() == {f"models/student-1/{name}" for name in FILES}
+    for _ in range(2):  # from the storage, then from the folder
+        folder = shared.second.model("student-1", sha256)
+        assert folder.is_relative_to(shared.second.root)
+        assert (folder / "model.safetensors").read_bytes() == b"weights"
+        assert (folder / "parts" / "settings.json").read_text() == "{}"
+    for content in (b"plan", b"newer plan"):
+        with shared.first.add_file("student-1", "engines/sm89.plan") as path:
+            path.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        found = shared.second.file("student-1", "engines/sm89.plan", digest)
+        assert found.read_bytes() == content
+    index = shared.first.root / "indexes" / "student-1" / "outfits.faiss"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(b"index")
+    shared.first.share(index)
+    digest = hashlib.sha256(b"index").hexdigest()
+    name = "indexes/student-1/outfits.faiss"
+    assert shared.second.fetch(name, digest).read_bytes() == b"index"
+    with pytest.raises(NotFoundError, match="nor at "):
+        shared.second.fetch("indexes/student-2/outfits.faiss", digest)
+    left = {path.name for path in (shared.second.root / ".unfinished").iterdir()}
+    assert left == {"lock"}
+
+
+def test_the_folder_alone_is_enough_once_it_is_filled(shared: Shared) -> None:
+    sha256 = write(shared.first)
+    shared.second.model("student-1", sha256)
+    open_storage(shared.url).remove("")
+    shared.second.model("student-1", sha256)
+    with pytest.raises(NotFoundError):
+        ArtifactFolder(shared.second.root.parent / "c", shared.url).model("student-1", sha256)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_damage_here_is_mended_from_there(shared: Shared, name: str) -> None:
+    sha256 = write(shared.first)
+    path = shared.first.model("student-1", sha256) / name
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    shared.first.model("student-1", sha256)
+    assert path.read_bytes() == whole
+    path.unlink()
+    shared.first.model("student-1", sha256)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_damage_there_is_refused_and_never_kept(shared: Shared, name: str) -> None:
+    sha256 = write(shared.first)
+    shared.damage(f"models/student-1/{name}", b"damaged")
+    with pytest.raises(DataError, match=name):
+        shared.second.model("student-1", sha256)
+    assert not (shared.second.root / "models" / "student-1" / name).exists()
+    shared.first.model("student-1", sha256)
+
+
+def test_a_model_without_its_manifest_is_not_there(shared: Shared) -> None:
+    sha256 = write(shared.first)
+    open_storage(shared.url).remove("models/student-1/manifest.json")
+    with pytest.raises(NotFoundError):
+        shared.second.model("student-1", sha256)
+    write(shared.second)  # what a killed writer left is in nobody's way
+    with pytest.raises(DataError, match="already"):
+        write(ArtifactFolder(shared.second.root.parent / "c", shared.url))
+
+
+def test_removed_here_and_there(shared: Shared) -> None:
+    sha256 = write(shared.first)
+    write(shared.first, "student-12")
+    with shared.first.add_file("student-1", "engines/sm89.plan") as path:
+        path.write_bytes(b"plan")
+    for _ in range(2):
+        shared.first.remove_model("student-1")
+        assert shared.names() == {f"models/student-12/{name}" for name in FILES}
+    with pytest.raises(NotFoundError):
+        shared.first.model("student-1", sha256)
+
+
+def test_a_failure_shares_nothing(shared: Shared) -> None:
+    def fail() -> None:
+        with shared.first.write_model("teacher") as folder:
+            (folder / "model.safetensors").write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert shared.names() == set()
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def test_an_unreachable_storage_is_told_without_secrets(tmp_path: Path) -> None:
+    with deaf_port() as port:
+        url = f"ftp://shop:hunter2@127.0.0.1:{port}/bucket?token=abc"
+        artifacts = ArtifactFolder(tmp_path, url)
+        attempts = (
+            lambda: write(artifacts),
+            lambda: artifacts.fetch("models/x/manifest.json", "0" * 64),
+            lambda: artifacts.remove_model("x"),
+        )
+        for attempt in attempts:
+            with pytest.raises(TemporaryError, match="refused") as told:
+                attempt()
+            text = str(told.value)
+            assert "127.0.0.1" in text
+            assert not any(secret in text for secret in ("hunter2", "shop:", "abc", "\n"))
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("url", ["nowhere://key:hunter2@bucket", "nowhere::s3://bucket/x"])
+def test_a_url_that_nothing_opens_is_told_at_once(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match="artifacts_url") as told:
+        ArtifactFolder(tmp_path, url)
+    assert "hunter2" not in str(told.value)
