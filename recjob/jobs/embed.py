@@ -9,7 +9,7 @@ from recjob.jobs.embeddings import refresh_embeddings
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop, read_student_shop
-from recjob.ranking.index import IndexFile, build_index
+from recjob.ranking.index_build import IndexFile, build_index
 from recjob.store.embeddings import Entity, write_embeddings
 
 INDEXES_FOLDER = "indexes"
