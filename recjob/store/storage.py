@@ -23,7 +23,7 @@ from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from fsspec.utils import get_protocol  # type: ignore[import-untyped]
 
-from recjob.errors import RecjobError, SettingsError, TemporaryError, UserError
+from recjob.errors import NotFoundError, RecjobError, SettingsError, TemporaryError, UserError
 
 MAX_NAME: Final = 128
 """Longest name of a file or folder; every common file system takes 255 bytes."""
@@ -133,8 +133,9 @@ class LocalStorage:
 class RemoteStorage:
     """A `Storage` at any URL of fsspec.
 
-    Every method raises TemporaryError where the storage cannot be reached, and UserError where it
-    refuses: in one line that names the URL without its secrets.
+    Every method raises TemporaryError where the storage cannot be reached, UserError where it
+    refuses, and NotFoundError where there is no such bucket to write to: in one line that names
+    the URL without its secrets.
     """
 
     def __init__(self, url: str) -> None:
@@ -226,6 +227,11 @@ class RemoteStorage:
             yield
         except RecjobError:
             raise
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"{masked(self._url)}: there is no such bucket or folder; make it, or name another "
+                "URL"
+            ) from None
         except PermissionError as error:
             raise UserError(
                 f"{masked(self._url)}: access is refused ({error_name(error)}); check the "
