@@ -12,7 +12,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from recjob.errors import SettingsError
 
@@ -238,6 +239,17 @@ class RuleSettings(Section):
     """Most outfits of one list that share an item; 0: no limit."""
     max_per_category_pattern: int = Field(0, ge=0)
     """Most outfits of one list with the same categories (top, bottom, shoes); 0: no limit."""
+
+    @field_validator("required_attributes", "forbidden_attributes")
+    @classmethod
+    def _have_name_and_value(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            name, _, value = text.partition("=")
+            if not (name and value):
+                raise PydanticCustomError(
+                    "attribute", "{text} must be written name=value", {"text": repr(text)}
+                )
+        return texts
 
 
 class VarietySettings(Section):
