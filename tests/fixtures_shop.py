@@ -168,7 +168,8 @@ class Shop:
 
     def outfit_vectors(self) -> dict[str, Float64Array]:
         """Outfit vectors of the student in float64, from its artifact, by outfit id."""
-        vectors = load_file(self.model_folder("student") / "embeddings.safetensors")["outfits"]
+        [file] = self.model_folder("student").glob("embeddings-*.safetensors")
+        vectors = load_file(file)["outfits"]
         ids = sorted(outfit for (outfit,) in self.rows("SELECT outfit_id FROM outfit"))
         assert len(ids) == len(vectors)
         return dict(zip(ids, vectors.astype(np.float64), strict=True))

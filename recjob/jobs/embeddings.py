@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from recjob.catalog.catalog import BoolArray, Catalog, Float32Array
-from recjob.catalog.hashing import mix
+from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
 from recjob.inference.choice import ChosenEngine, CompiledStudent, choose_engine
 from recjob.inference.embedding import embed_items, embed_outfits, unit
+from recjob.inference.engine import Engine
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.tensor_files import writing_tensors
 from recjob.inference.tensorrt_build import TENSORRT, TENSORRT_RTX, EngineFile
 from recjob.jobs.compile import ONNX_KIND, SET_ENCODER, SETTINGS_KIND
+from recjob.jobs.embedding_keys import (
+    Changes,
+    Held,
+    UInt8Array,
+    changes,
+    outfit_keys,
+    picture_keys,
+    places,
+)
+from recjob.jobs.embedding_shards import Leftovers, vectors_in_shards
+from recjob.jobs.patience import patiently
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
@@ -30,8 +39,9 @@ from recjob.store.embeddings import embedding_set, register_embedding_set
 from recjob.store.models import ModelRow, list_engines
 from recjob.training.compute import choose_compute
 
-UInt8Array = NDArray[np.uint8]
-EMBEDDINGS_FILE = "embeddings.safetensors"
+FILE_PREFIX: Final = "embeddings"
+"""The file of each run has a name of its own: the registered one stays as it is until the new one
+is registered, whenever a kill comes."""
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +56,33 @@ class Embeddings:
     """(n_outfits, 128) unit vectors; zeros where an item is in quarantine."""
     users: Float32Array
     """(n_warm, 128) unit vectors, in the order of the student's rows."""
+    encoder: Engine
+    """What computed them, for what else is to be embedded."""
     engine: str
     reason: str
     """Why this engine."""
     new_items: int
     new_outfits: int
+    sha256: str
+    """Of the file that holds them."""
+    sha256_before: str | None
+    """Of the file that was there before; None where there was none."""
+    item_changes: Changes
+    """Between the two files; everything, where there was none that can be compared."""
+    outfit_changes: Changes
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the last file holds."""
+
+    sha256: str
+    items: Held
+    features: Float32Array
+    outfits: Held
+    vectors: Float32Array
+    numbered: bool
+    """False in files of earlier versions, which do not say whose vectors they hold."""
 
 
 def refresh_embeddings(
@@ -58,24 +90,37 @@ def refresh_embeddings(
 ) -> Embeddings:
     """The student's vectors of the catalog as it is now; only what is missing is computed.
 
-    An item is known by the content of its picture, an outfit by its id and its items' pictures.
-    The file is written anew where something changed.
+    An item is known by the content of its picture, an outfit by its items' pictures. A job that
+    was killed goes on after its last finished shard. The file is written anew where anything
+    changed.
     """
     catalog = shop.catalog
-    features, known_items, outfits, known_outfits = _kept(context, row, catalog)
-    new_items = np.flatnonzero(catalog.item_usable & ~known_items)
-    new_outfits = np.flatnonzero(catalog.outfit_usable & ~known_outfits)
+    items = Held(shop.keys.items, picture_keys(catalog))
+    outfits = Held(shop.keys.outfits, outfit_keys(catalog))
+    kept = _kept(context, row)
+    features, new_items = _known(
+        items.keys,
+        catalog.item_usable,
+        None if kept is None else (kept.items.keys, kept.features),
+    )
+    vectors, new_outfits = _known(
+        outfits.keys,
+        catalog.outfit_usable,
+        None if kept is None else (kept.outfits.keys, kept.vectors),
+    )
     chosen = _engine(context, row, stored)
     log.info("embedding runs on %s: %s", chosen.engine.name, chosen.reason)
+    leftovers = Leftovers.of(context, row.model_id, chosen.engine.name)
     batch_size = context.settings.embed.batch_size
     if new_items.size:
         with context.stage("item features") as stage, progress_bar("items", new_items.size) as bar:
-            features[new_items] = embed_items(
-                chosen.engine,
-                shop.pictures.pixels,
-                shop.picture_rows[new_items],
-                batch_size,
-                bar.by,
+
+            def item_features(part: Int64Array) -> Float32Array:
+                rows = shop.picture_rows[new_items[part]]
+                return embed_items(chosen.engine, shop.pictures.pixels, rows, batch_size, bar.by)
+
+            features[new_items] = vectors_in_shards(
+                context, leftovers, "items", items.keys[new_items], item_features
             )
             stage.items = int(new_items.size)
     if new_outfits.size:
@@ -83,97 +128,108 @@ def refresh_embeddings(
             context.stage("outfit vectors") as stage,
             progress_bar("outfits", new_outfits.size) as bar,
         ):
-            outfits[new_outfits] = embed_outfits(
-                chosen.engine, features, catalog.outfit_items[new_outfits], batch_size, bar.by
+
+            def outfit_vectors(part: Int64Array) -> Float32Array:
+                worn = catalog.outfit_items[new_outfits[part]]
+                return embed_outfits(chosen.engine, features, worn, batch_size, bar.by)
+
+            vectors[new_outfits] = vectors_in_shards(
+                context, leftovers, "outfits", outfits.keys[new_outfits], outfit_vectors
             )
             stage.items = int(new_outfits.size)
-    if new_items.size or new_outfits.size:
+    before = kept if kept is not None and kept.numbered else None
+    if before is None or not (_same(before.items, items) and _same(before.outfits, outfits)):
         with context.stage("save vectors"):
-            _save(context, row, catalog, features, outfits)
-    users = unit(stored.model.users.weight.detach().float().cpu().numpy())
+            sha256 = _save(context, row, features, vectors, items, outfits)
+    else:
+        sha256 = before.sha256
+    leftovers.remove()
     return Embeddings(
-        features,
-        outfits,
-        users,
-        chosen.engine.name,
-        chosen.reason,
-        int(new_items.size),
-        int(new_outfits.size),
+        features=features,
+        outfits=vectors,
+        users=unit(stored.model.users.weight.detach().float().cpu().numpy()),
+        encoder=chosen.engine,
+        engine=chosen.engine.name,
+        reason=chosen.reason,
+        new_items=int(new_items.size),
+        new_outfits=int(new_outfits.size),
+        sha256=sha256,
+        sha256_before=None if kept is None else kept.sha256,
+        item_changes=changes(None if before is None else before.items, items),
+        outfit_changes=changes(None if before is None else before.outfits, outfits),
     )
 
 
-def _kept(
-    context: JobContext, row: ModelRow, catalog: Catalog
-) -> tuple[Float32Array, BoolArray, Float32Array, BoolArray]:
-    """What the last file holds of this catalog: features, which; outfit vectors, which."""
-    features = np.zeros((catalog.n_items, FEATURE_DIM), np.float32)
-    outfits = np.zeros((catalog.n_outfits, FEATURE_DIM), np.float32)
-    known_items = np.zeros(catalog.n_items, np.bool_)
-    known_outfits = np.zeros(catalog.n_outfits, np.bool_)
+def _known(
+    keys: UInt8Array,
+    usable: BoolArray,
+    kept: tuple[UInt8Array, Float32Array] | None,
+) -> tuple[Float32Array, Int64Array]:
+    """Vectors `(n, 128)`, zeros where none is kept, and the usable rows that lack one."""
+    vectors = np.zeros((len(keys), FEATURE_DIM), np.float32)
+    if kept is None:
+        return vectors, np.flatnonzero(usable)
+    kept_keys, kept_vectors = kept
+    row = places(keys, kept_keys)
+    known = usable & (row >= 0)
+    vectors[known] = kept_vectors[row[known]]
+    return vectors, np.flatnonzero(usable & ~known)
+
+
+def _kept(context: JobContext, row: ModelRow) -> _Kept | None:
+    """What the last file holds; None where there is none."""
     with context.database.connect() as connection:
         entry = embedding_set(connection, row.model_id)
     if entry is None:
-        return features, known_items, outfits, known_outfits
-    path = context.artifacts.file(row.model_id, entry.file, entry.sha256)
-    old = load_file(path)
-    rows = _places(_picture_keys(catalog), old["item_keys"])
-    known_items = (rows >= 0) & catalog.item_usable
-    features[known_items] = old["features"][rows[known_items]]
-    rows = _places(_outfit_keys(catalog), old["outfit_keys"])
-    known_outfits = (rows >= 0) & catalog.outfit_usable
-    outfits[known_outfits] = old["outfits"][rows[known_outfits]]
-    return features, known_items, outfits, known_outfits
+        return None
+    old = load_file(context.artifacts.file(row.model_id, entry.file, entry.sha256))
+    numbered = "item_numbers" in old
+    none = np.empty(0, np.int32)
+    return _Kept(
+        sha256=entry.sha256,
+        items=Held(old["item_numbers"] if numbered else none, old["item_keys"]),
+        features=old["features"],
+        outfits=Held(old["outfit_numbers"] if numbered else none, old["outfit_keys"]),
+        vectors=old["outfits"],
+        numbered=numbered,
+    )
 
 
-def _picture_keys(catalog: Catalog) -> UInt8Array:
-    """(n_items, 32) sha256 of each item's picture, zeros in quarantine."""
-    text = "".join(image or "0" * 64 for image in catalog.item_image)
-    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, 32)
-
-
-def _outfit_keys(catalog: Catalog) -> UInt8Array:
-    """(n_outfits, 32) what an outfit's vector depends on: a hash of the set of its pictures.
-
-    The sum over the items of their pictures' hashes, each of its four words mixed first: the
-    order does not matter.
-    """
-    words = _picture_keys(catalog).view("<u8").astype(np.uint64)
-    mixed = np.vstack([mix(words), np.zeros((1, words.shape[1]), np.uint64)])  # for padding
-    total = mixed[catalog.outfit_items].sum(axis=1, dtype=np.uint64)
-    keys: UInt8Array = total.astype("<u8").view(np.uint8).reshape(-1, 32)
-    return keys
-
-
-def _places(wanted: UInt8Array, known: UInt8Array) -> NDArray[np.int64]:
-    """(n,) row in `known (m, 32)` of each of `wanted (n, 32)`, -1 where it has none."""
-    found = pc.index_in(_binary(wanted), value_set=_binary(known))
-    return np.asarray(found.fill_null(-1), dtype=np.int64)
-
-
-def _binary(keys: UInt8Array) -> pa.Array:
-    buffer = pa.py_buffer(np.ascontiguousarray(keys))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(keys.shape[1]), len(keys), [None, buffer])
+def _same(before: Held, now: Held) -> bool:
+    """Whether the same entities, in the same order, have the same vectors."""
+    return np.array_equal(before.numbers, now.numbers) and np.array_equal(before.keys, now.keys)
 
 
 def _save(
     context: JobContext,
     row: ModelRow,
-    catalog: Catalog,
     features: Float32Array,
-    outfits: Float32Array,
-) -> None:
+    vectors: Float32Array,
+    items: Held,
+    outfits: Held,
+) -> str:
+    """Write the file and register it; its sha256."""
     tensors: dict[str, NDArray[Any]] = {
         "features": features,
-        "item_keys": _picture_keys(catalog),
-        "outfits": outfits,
-        "outfit_keys": _outfit_keys(catalog),
+        "item_keys": items.keys,
+        "item_numbers": items.numbers,
+        "outfits": vectors,
+        "outfit_keys": outfits.keys,
+        "outfit_numbers": outfits.numbers,
     }
-    with context.artifacts.add_file(row.model_id, EMBEDDINGS_FILE) as path:
+    name = f"{FILE_PREFIX}-{context.run_id}.safetensors"
+    with context.artifacts.add_file(row.model_id, name) as path:
         with writing_tensors(path):
             save_file(tensors, path)
         sha256 = file_sha256(path)
-    with context.database.begin() as connection:
-        register_embedding_set(connection, row.model_id, EMBEDDINGS_FILE, sha256)
+
+    def register() -> None:
+        with context.database.begin() as connection:
+            register_embedding_set(connection, row.model_id, name, sha256)
+
+    patiently(context, register)
+    context.artifacts.remove_files(row.model_id, FILE_PREFIX, keep=name)
+    return sha256
 
 
 def _engine(context: JobContext, row: ModelRow, stored: StoredRecommender) -> ChosenEngine:

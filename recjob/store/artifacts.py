@@ -165,6 +165,20 @@ class ArtifactFolder:
         also = f", nor at {self._shared_name}" if self._shared is not None else ""
         raise NotFoundError(f"{path}: there is no such file{also}")
 
+    def remove_files(self, model_id: str, prefix: str, keep: str) -> None:
+        """Remove the model's further files that `prefix` begins the names of, all but `keep`.
+
+        Here and shared.
+        """
+        folder = self._model(model_id)
+        for path in folder.glob(f"{prefix}*"):
+            if path.name != keep:
+                remove_path(path)
+        if self._shared is not None:
+            for name in self._shared.names(f"{MODELS}/{model_id}"):
+                if name.startswith(prefix) and name != keep:
+                    self._shared.remove(f"{MODELS}/{model_id}/{name}")
+
     def remove_model(self, model_id: str) -> None:
         """Remove a model's files, here and shared; nothing happens where there are none."""
         folder = self._model(model_id)
