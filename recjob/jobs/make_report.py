@@ -27,9 +27,10 @@ from recjob.report.page import (
 from recjob.report.pictures import jpeg
 from recjob.store.catalog_store import quarantined_items
 from recjob.store.ledger import RunRow, job_run, last_done
-from recjob.store.publication import publication_row, show_run
+from recjob.store.publication import publication_row
 from recjob.store.recommendations import recommendations_of, users_shown
 from recjob.store.run_lists import KINDS
+from recjob.store.run_queries import kept_run
 
 REPORT_FOLDER = "report"
 PICTURE_SIDE: Final = 160
@@ -73,7 +74,7 @@ def make_report(context: JobContext) -> ReportResult:
         stage.items = len(users)
     path = context.settings.home / REPORT_FOLDER / "index.html"
     with context.stage("write"), context.database.connect() as connection:
-        published = show_run(connection, night.run_id)
+        published = kept_run(connection, night.run_id)
         write_page(
             path,
             ReportPage(

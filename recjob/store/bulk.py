@@ -7,7 +7,7 @@ way, and tables with texts as CSV through Arrow. No Python loop touches a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 from psycopg import sql
+from psycopg.abc import Buffer
 from sqlalchemy import Connection
 
 CHUNK_ROWS = 65_536
@@ -59,17 +60,32 @@ def copy_in(
     lengths = {len(c.vectors) if isinstance(c, Halfvec) else len(c) for c in columns.values()}
     if len(lengths) != 1:
         raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+    copy_rows_in(connection, table, tuple(columns), encode(list(columns.values())), freeze=freeze)
+    return lengths.pop()
+
+
+def copy_rows_in(
+    connection: Connection,
+    table: str,
+    names: Sequence[str],
+    chunks: Iterable[Bytes],
+    *,
+    freeze: bool = False,
+) -> None:
+    """COPY rows that `encode` made of the columns `names`; rows of any widths in one stream.
+
+    `freeze` as in `copy_in`. An error of `chunks` ends the COPY and leaves no row.
+    """
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY{})").format(
         sql.Identifier(table),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
         sql.SQL(", FREEZE" if freeze else ""),
     )
     with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(HEADER)
-        for chunk in encode(list(columns.values())):
+        for chunk in chunks:
             copy.write(chunk.data)
         copy.write(TRAILER)
-    return lengths.pop()
 
 
 def copy_table_in(connection: Connection, table: str, rows: pa.Table) -> int:
@@ -89,11 +105,16 @@ def copy_table_in(connection: Connection, table: str, rows: pa.Table) -> int:
     return int(rows.num_rows)
 
 
-def copy_out(connection: Connection, query: str, dtypes: Mapping[str, str]) -> NDArray[Any]:
+def copy_out(
+    connection: Connection,
+    query: str,
+    dtypes: Mapping[str, str],
+    parameters: Mapping[str, Any] | None = None,
+) -> NDArray[Any]:
     """Rows of fixed width that `query` selects, as a structured array in native byte order.
 
     `dtypes`: numpy type of each selected column ("i2", "i4", "i8", "f4", "f8", "b1"), or of a
-    halfvec of d dimensions ("128f2"). The query has no parameters and selects no NULL.
+    halfvec of d dimensions ("128f2"). `parameters`: of the query's %(name)s. It selects no NULL.
     """
     wire, native = [("n", ">i2")], []
     for name, kind in dtypes.items():
@@ -106,7 +127,7 @@ def copy_out(connection: Connection, query: str, dtypes: Mapping[str, str]) -> N
         else:
             wire.append((name, f">{kind}" if kind != "b1" else "?"))
             native.append((name, kind if kind != "b1" else "?"))  # type: ignore[arg-type]
-    data = _read(connection, f"COPY ({query}) TO STDOUT (FORMAT BINARY)")
+    data = _read(connection, f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters)
     body = np.frombuffer(data, np.uint8)[len(HEADER) : -len(TRAILER)]
     rows = body.view(np.dtype(wire))
     result = np.empty(len(rows), np.dtype(native))
@@ -142,11 +163,23 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
     return raw
 
 
-def _read(connection: Connection, statement: str) -> bytearray:
+def copy_blocks_out(
+    connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
+) -> Iterator[Buffer]:
+    """What the server sends for a COPY TO STDOUT, as it comes: nothing is held in memory."""
+    with (
+        driver(connection).cursor() as cursor,
+        cursor.copy(statement.encode(), parameters) as copy,
+    ):
+        yield from copy
+
+
+def _read(
+    connection: Connection, statement: str, parameters: Mapping[str, Any] | None = None
+) -> bytearray:
     data = bytearray()
-    with driver(connection).cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for block in copy:
-            data += block
+    for block in copy_blocks_out(connection, statement, parameters):
+        data += block
     return data
 
 

@@ -143,9 +143,10 @@ def _write_outfits(connection: Connection, outfits: pa.Table) -> TableCounts:
     _refuse_changed_outfits(connection)
     updated = connection.execute(
         text(
-            "UPDATE outfit SET available = new_outfit.available FROM new_outfit "
+            # A mix that the shop now sells is the shop's.
+            "UPDATE outfit SET available = new_outfit.available, origin = 'shop' FROM new_outfit "
             "WHERE outfit.outfit_id = new_outfit.outfit_id "
-            "AND outfit.available <> new_outfit.available"
+            "AND (outfit.available <> new_outfit.available OR outfit.origin <> 'shop')"
         )
     ).rowcount
     added = connection.execute(

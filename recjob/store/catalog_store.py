@@ -56,8 +56,18 @@ def item_images(connection: Connection, item_ids: Sequence[str]) -> dict[str, st
     return {row.item_id: row.image for row in rows}
 
 
+_LEARNED = (
+    "(origin = 'shop' OR EXISTS "
+    "(SELECT FROM interaction WHERE interaction.outfit_key = outfit.outfit_key))"
+)
+"""Mixes belong to the run that made them, until a user likes one."""
+
+
 def read_catalog(connection: Connection) -> Catalog:
-    """The whole catalog. Call it in one transaction with `read_keys` where both are needed."""
+    """The whole catalog: the shop's outfits, and of the mixes those that a user likes.
+
+    Call it in one transaction with `read_keys` where both are needed.
+    """
     items = copy_table_out(
         connection,
         "SELECT item_id, category, coalesce(image_sha256, '') AS image, available "
@@ -73,7 +83,7 @@ def read_catalog(connection: Connection) -> Catalog:
     )
     outfits = copy_table_out(
         connection,
-        "SELECT outfit_id, available FROM outfit ORDER BY outfit_id",
+        f"SELECT outfit_id, available FROM outfit WHERE {_LEARNED} ORDER BY outfit_id",  # noqa: S608
         pa.schema([("outfit_id", pa.string()), ("available", pa.bool_())]),
     )
     keys = read_keys(connection)
@@ -94,7 +104,14 @@ def read_catalog(connection: Connection) -> Catalog:
 
 def read_keys(connection: Connection) -> CatalogKeys:
     """Keys of every entity in the order of the catalog's indices, that is, of their ids."""
-    return CatalogKeys(*(_keys(connection, name) for name in ("item", "outfit", "app_user")))
+    return CatalogKeys(
+        items=_keys(connection, "SELECT item_key FROM item ORDER BY item_id"),
+        outfits=_keys(
+            connection,
+            f"SELECT outfit_key FROM outfit WHERE {_LEARNED} ORDER BY outfit_id",  # noqa: S608
+        ),
+        users=_keys(connection, "SELECT user_key FROM app_user ORDER BY user_id"),
+    )
 
 
 def _ids(connection: Connection, query: str) -> list[str]:
@@ -104,16 +121,15 @@ def _ids(connection: Connection, query: str) -> list[str]:
     return ids
 
 
-def _keys(connection: Connection, name: str) -> Int32Array:
-    entity = name.removeprefix("app_")
-    query = f"SELECT {entity}_key FROM {name} ORDER BY {entity}_id"  # noqa: S608
+def _keys(connection: Connection, query: str) -> Int32Array:
     return copy_out(connection, query, {"key": "i4"})["key"].astype(np.int32)
 
 
 def _outfit_items(connection: Connection, keys: CatalogKeys) -> Int32Array:
     rows = copy_out(
         connection,
-        "SELECT outfit_key, item_key, place FROM outfit_item",
+        "SELECT outfit_key, item_key, place FROM outfit_item "
+        f"JOIN outfit USING (outfit_key) WHERE {_LEARNED}",  # noqa: S608
         {"outfit": "i4", "item": "i4", "place": "i2"},
     )
     outfit, item = _indices(keys.outfits, rows["outfit"]), _indices(keys.items, rows["item"])

@@ -1,29 +1,39 @@
-"""The lists of a run: what they are, how they are loaded into their partition, and their checks."""
+"""The lists of a run: what they are, how they get into their partition, and their checks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from recjob.catalog.catalog import PADDING, BoolArray, Float32Array, Int32Array
 from recjob.errors import RefusedError
-from recjob.store.bulk import copy_in
+from recjob.store.bulk import copy_rows_in, encode
 from recjob.store.catalog_store import CatalogKeys
 
 Kind = Literal["warm", "cold", "stranger"]
 KINDS: tuple[Kind, ...] = ("warm", "cold", "stranger")
 """How a user was served; `RunLists.kinds` are indices into this."""
+VISITOR: Final = -1
+"""In `RunLists.users` the row for visitors without an id, whose kind is stranger."""
+VISITOR_KEY: Final = 0
+"""Their user_key in the database; keys of users begin at 1."""
+COLUMNS: Final = ("run_id", "user_key", "kind", "outfit_keys", "scores")
+ENCODED_USERS: Final = 8192
+"""Lists checked and encoded at a time, while those before are sent: some 4 MB of 30 places."""
 
 
 @dataclass(frozen=True)
 class RunLists:
-    """What a run recommends; all indices are the catalog's."""
+    """What a run recommends, or a shard of it; all indices are the catalog's."""
 
     users: Int32Array
-    """(U,)"""
+    """(U,); VISITOR for visitors without an id"""
     kinds: Int32Array
     """(U,) index into `KINDS`."""
     outfits: Int32Array
@@ -32,6 +42,14 @@ class RunLists:
     """(U, K); whatever where `outfits` is PADDING."""
     ordered: bool = True
     """Scores fall along each list; False where something re-ranked them."""
+
+
+@dataclass(frozen=True)
+class LoadedLists:
+    """What went into a partition."""
+
+    lists: int
+    places: int
 
 
 def check_lists(lists: RunLists) -> None:
@@ -54,39 +72,49 @@ def check_lists(lists: RunLists) -> None:
         raise RefusedError("the run has two lists for one user; nothing was published")
 
 
-def load_lists(connection: Connection, run_id: int, keys: CatalogKeys, lists: RunLists) -> None:
-    """Make the run's partition in this transaction and fill it; errors roll both back."""
-    call_partition_function(connection, "create", run_id)
-    lengths = (lists.outfits != PADDING).sum(axis=1)
-    # Lists of one length and kind are rows of one width, which is the fast way in.
-    for length, kind in np.unique(np.stack([lengths, lists.kinds], axis=1), axis=0).tolist():
-        rows = np.flatnonzero((lengths == length) & (lists.kinds == kind))
-        columns: dict[str, Any] = {
-            "run_id": np.full(len(rows), run_id, np.int32),
-            "user_key": keys.users[lists.users[rows]],
-            "kind": np.full(len(rows), KINDS[kind].encode()),
-            "outfit_keys": keys.outfits[lists.outfits[rows, :length]],
-            "scores": lists.scores[rows, :length].astype(np.float32, copy=False),
-        }
-        copy_in(connection, _partition(run_id), columns, freeze=True)
-    call_partition_function(connection, "seal", run_id)
+def copy_lists(
+    connection: Connection, run_id: int, keys: CatalogKeys, shards: Iterable[RunLists]
+) -> LoadedLists:
+    """Check and COPY the shards into the run's partition, made in this transaction, in one stream.
+
+    Only some lists are held at a time beside the shard that they are of. A shard is taken from
+    `shards` in the caller's thread; the next lists are encoded while libpq sends those before.
+    """
+    sent = [0, 0]
+
+    def chunks() -> Iterator[NDArray[np.uint8]]:
+        with ThreadPoolExecutor(1, "encode") as pool:
+            ahead: Future[list[NDArray[np.uint8]]] | None = None
+            for piece in _pieces(shards):
+                sent[0] += len(piece.users)
+                sent[1] += int(np.count_nonzero(piece.outfits != PADDING))
+                following = pool.submit(_encoded, run_id, keys, piece)
+                if ahead is not None:
+                    yield from ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield from ahead.result()
+
+    copy_rows_in(connection, partition_name(run_id), COLUMNS, chunks(), freeze=True)
+    return LoadedLists(*sent)
 
 
 def check_partition(
-    connection: Connection, run_id: int, lists: RunLists, exclude_seen: bool
+    connection: Connection, run_id: int, loaded: LoadedLists, exclude_seen: bool
 ) -> None:
     """What only the database can see; RefusedError names the first bad thing."""
-    partition = _partition(run_id)
-    rows, entries = connection.execute(
+    partition = partition_name(run_id)
+    rows, places = connection.execute(
         text(f"SELECT count(*), coalesce(sum(cardinality(outfit_keys)), 0) FROM {partition}")  # noqa: S608
     ).one()
-    if (rows, entries) != (len(lists.users), int((lists.outfits != PADDING).sum())):
-        raise RefusedError(f"run {run_id}: {rows} lists arrived instead of {len(lists.users)}")
+    if (rows, places) != (loaded.lists, loaded.places):
+        raise RefusedError(f"run {run_id}: {rows} lists arrived instead of {loaded.lists}")
     checks = {
         "user {0!r} has no list": "SELECT user_id FROM app_user WHERE NOT EXISTS "
         "(SELECT FROM {partition} AS run WHERE run.user_key = app_user.user_key)",
         "a list is for nobody (user_key {0})": "SELECT user_key FROM {partition} AS run "
-        "WHERE NOT EXISTS (SELECT FROM app_user WHERE app_user.user_key = run.user_key)",
+        "WHERE user_key <> {visitor} AND NOT EXISTS "
+        "(SELECT FROM app_user WHERE app_user.user_key = run.user_key)",
         "an outfit does not exist (outfit_key {0})": "SELECT outfit_key FROM "
         "(SELECT DISTINCT unnest(outfit_keys) AS outfit_key FROM {partition}) AS listed "
         "WHERE NOT EXISTS (SELECT FROM outfit WHERE outfit.outfit_key = listed.outfit_key)",
@@ -105,8 +133,9 @@ def check_partition(
             "AND interaction.outfit_key = listed.outfit_key "
             "JOIN app_user ON app_user.user_key = run.user_key"
         )
-    for what, query in checks.items():
-        bad = connection.execute(text(query.format(partition=partition) + " ORDER BY 1 LIMIT 1"))
+    for what, template in checks.items():
+        query = template.format(partition=partition, visitor=VISITOR_KEY)
+        bad = connection.execute(text(query + " ORDER BY 1 LIMIT 1"))
         row = bad.one_or_none()
         if row is not None:
             raise RefusedError(f"run {run_id}: {what.format(row[0])}; nothing was published")
@@ -119,8 +148,48 @@ def call_partition_function(connection: Connection, action: str, run_id: int) ->
     )
 
 
-def _partition(run_id: int) -> str:
+def partition_name(run_id: int) -> str:
+    """The table of a run's lists, attached to `recommendation` when the run is kept."""
     return f"recommendation_run_{run_id:d}"
+
+
+def _pieces(shards: Iterable[RunLists]) -> Iterator[RunLists]:
+    """The shards in parts of at most `ENCODED_USERS`, without copying."""
+    for shard in shards:
+        if len(shard.users) <= ENCODED_USERS:
+            yield shard
+            continue
+        for start in range(0, len(shard.users), ENCODED_USERS):
+            part = slice(start, start + ENCODED_USERS)
+            yield replace(
+                shard,
+                users=shard.users[part],
+                kinds=shard.kinds[part],
+                outfits=shard.outfits[part],
+                scores=shard.scores[part],
+            )
+
+
+def _encoded(run_id: int, keys: CatalogKeys, lists: RunLists) -> list[NDArray[np.uint8]]:
+    """Rows of COPY BINARY, after the checks that need no database."""
+    check_lists(lists)
+    lengths = (lists.outfits != PADDING).sum(axis=1)
+    user_keys = np.where(lists.users == VISITOR, VISITOR_KEY, keys.users[lists.users])
+    result: list[NDArray[np.uint8]] = []
+    # Lists of one length and kind are rows of one width, which is the fast way in.
+    groups = lengths * len(KINDS) + lists.kinds
+    for group in np.unique(groups).tolist():
+        length, kind = divmod(group, len(KINDS))
+        rows = np.flatnonzero(groups == group)
+        columns: dict[str, Any] = {
+            "run_id": np.full(len(rows), run_id, np.int32),
+            "user_key": user_keys[rows].astype(np.int32),
+            "kind": np.full(len(rows), KINDS[kind].encode()),
+            "outfit_keys": keys.outfits[lists.outfits[rows, :length]],
+            "scores": lists.scores[rows, :length].astype(np.float32, copy=False),
+        }
+        result += encode([columns[name] for name in COLUMNS])
+    return result
 
 
 def _refuse(lists: RunLists, bad: BoolArray, what: str) -> None:
