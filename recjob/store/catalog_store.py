@@ -56,6 +56,28 @@ def item_images(connection: Connection, item_ids: Sequence[str]) -> dict[str, st
     return {row.item_id: row.image for row in rows}
 
 
+def item_attributes(connection: Connection, wanted: Sequence[tuple[str, str]]) -> NDArray[np.bool_]:
+    """`(n_items, len(wanted))` True where the item's attribute NAME is VALUE, of (NAME, VALUE).
+
+    In the order of the catalog's items. An attribute that is not a text counts by its text.
+    """
+    columns = [
+        # One character per item is the least that a query with parameters can give back.
+        connection.execute(
+            text(
+                "SELECT string_agg(CASE WHEN attributes ->> :name = :value THEN '1' ELSE '0' END, "
+                "'' ORDER BY item_id) FROM item"
+            ),
+            {"name": name, "value": value},
+        ).scalar_one()
+        for name, value in wanted
+    ]
+    if not columns:
+        n_items = connection.execute(text("SELECT count(*) FROM item")).scalar_one()
+        return np.zeros((n_items, 0), np.bool_)
+    return np.stack([np.frombuffer((c or "").encode(), "S1") == b"1" for c in columns], axis=1)
+
+
 _LEARNED = (
     "(origin = 'shop' OR EXISTS "
     "(SELECT FROM interaction WHERE interaction.outfit_key = outfit.outfit_key))"
@@ -126,10 +148,11 @@ def _keys(connection: Connection, query: str) -> Int32Array:
 
 
 def _outfit_items(connection: Connection, keys: CatalogKeys) -> Int32Array:
+    join = "outfit_item JOIN outfit USING (outfit_key)"
+    query = f"SELECT outfit_key, item_key, place FROM {join} WHERE {_LEARNED}"  # noqa: S608
     rows = copy_out(
         connection,
-        "SELECT outfit_key, item_key, place FROM outfit_item "
-        f"JOIN outfit USING (outfit_key) WHERE {_LEARNED}",  # noqa: S608
+        query,
         {"outfit": "i4", "item": "i4", "place": "i2"},
     )
     outfit, item = _indices(keys.outfits, rows["outfit"]), _indices(keys.items, rows["item"])

@@ -44,7 +44,7 @@ def objects(engine: Engine) -> list[str]:
 
 
 def test_every_step_goes_up_and_down(empty: Engine) -> None:
-    revisions = ["0001", "0002", "0003", "0004", "0005"]
+    revisions = sorted(path.name[:4] for path in (schema.MIGRATIONS / "versions").glob("0*.py"))
     assert schema.code_version() == revisions[-1]
     with empty.begin() as connection:
         connection.execute(text("CREATE EXTENSION vector"))
@@ -54,11 +54,11 @@ def test_every_step_goes_up_and_down(empty: Engine) -> None:
         seen[revision] = objects(empty)
         with empty.connect() as connection:
             assert schema.schema_version(connection) == revision
-    for revision in ["0004", "0003", "0002", "0001", "base"]:
+    for revision in [*revisions[-2::-1], "base"]:
         schema.downgrade(empty, revision)
         assert objects(empty) == seen[revision]
     schema.upgrade(empty)
-    assert objects(empty) == seen["0005"]
+    assert objects(empty) == seen[revisions[-1]]
 
 
 def test_down_with_data_and_a_loose_partition(empty: Engine, migrated: Engine) -> None:
@@ -143,6 +143,7 @@ READER = [
 MONITOR = [
     "SELECT * FROM job_run",
     "SELECT * FROM publication",
+    "SELECT * FROM recommendation_run",
     "SELECT * FROM model",
     "SELECT * FROM engine",
 ]
@@ -160,6 +161,8 @@ WRITES = [
     "SELECT create_recommendation_partition(1)",
     "SELECT drop_recommendation_partition(1)",
     "SELECT analyze_catalog()",
+    "UPDATE recommendation_run SET held = NULL",
+    "SELECT drop_unused_mixes()",
 ]
 OWNERS = [
     "DROP TABLE interaction",
@@ -167,6 +170,8 @@ OWNERS = [
     "TRUNCATE interaction",
     "DELETE FROM interaction",
     "DELETE FROM job_run",
+    "DELETE FROM recommendation_run",
+    "DELETE FROM outfit",
     "INSERT INTO recommendation VALUES (1, 1, 'warm', '{}', '{}')",
     "CREATE TABLE mine (x integer)",
     "CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
