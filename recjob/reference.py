@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,12 +17,16 @@ from pydantic.fields import FieldInfo
 from typer import Typer
 from typer.core import TyperGroup
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from recjob import settings
 from recjob.settings import ENVIRONMENT_PREFIX as PREFIX
 from recjob.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+_SHOWN = re.compile(
+    r"^```\n(?P<command>python cli\.py plan [^\n]*)\n\n.*?^```\n", re.MULTILINE | re.DOTALL
+)
 GENERATED = "<!-- Made from the code by `make docs`; edit the code instead. -->"
 
 SETTINGS_HEAD = f"""{GENERATED}
@@ -204,11 +210,28 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield " ".join(lines) + "\n"
 
 
+def with_outputs(page: str, app: Typer) -> str:
+    """A page with what each of its `python cli.py plan` blocks prints: the command, a blank line,
+    and its output. A block of the command alone stays so."""
+
+    def printed(block: re.Match[str]) -> str:
+        words = shlex.split(block["command"])[2:]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
+        return f"```\n{block['command']}\n\n{result.stdout}```\n"
+
+    return _SHOWN.sub(printed, page)
+
+
 def main() -> None:
-    """Writes docs/settings.md and docs/cli.md."""
+    """Writes docs/settings.md, docs/cli.md and the outputs in docs/scale.md."""
     from recjob.cli import app  # here: the settings' part needs no command line
 
-    for name, text in (("settings.md", settings_reference()), ("cli.md", cli_reference(app))):
+    scale = (DOCS / "scale.md").read_text(encoding="utf-8")
+    for name, text in (
+        ("settings.md", settings_reference()),
+        ("cli.md", cli_reference(app)),
+        ("scale.md", with_outputs(scale, app)),
+    ):
         (DOCS / name).write_text(text, encoding="utf-8")
 
 

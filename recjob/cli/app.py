@@ -24,6 +24,7 @@ from recjob.cli.output import (
     print_values,
     say,
 )
+from recjob.cli.plan import plan
 from recjob.cli.runs import runs_app
 from recjob.errors import RecjobError, UserError
 from recjob.settings import load_settings
@@ -50,6 +51,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
+app.command()(plan)
 
 DataOption = Annotated[
     Path | None,
