@@ -189,7 +189,7 @@ def user_neighbourhoods(
 def keep_best_mixes(
     mix_vectors: Float32Array, neighbourhoods: Float32Array, budget: int
 ) -> Int64Array:
-    """Up to `budget` of the mixes `(n, d)`, by the places they take in the neighbourhoods' rankings.
+    """Up to `budget` of the mixes `(n, d)`: those that rank highest with some neighbourhood.
 
     Every neighbourhood `(C, d)` ranks all mixes by score. First come those that are somebody's
     first, then those that are somebody's second, and so on until the budget is used; within a
@@ -227,4 +227,4 @@ def _unit(vectors: Float32Array) -> Float32Array:
     """(n, d) of length 1; a zero vector stays one."""
     length = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     unit = np.divide(vectors, length, out=np.zeros(vectors.shape), where=length > 0)
-    return unit.astype(np.float32)
+    return np.asarray(unit, np.float32)

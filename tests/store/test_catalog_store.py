@@ -13,6 +13,7 @@ from recjob.catalog.catalog import Catalog
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.tables import FolderTables, to_catalog
 from recjob.store.catalog_store import (
+    item_attributes,
     known_items,
     known_outfits,
     read_catalog,
@@ -98,6 +99,28 @@ def test_later_imports_are_read_in_order(database: Database) -> None:
     assert catalog.outfit_items.tolist() == [[1, 0], [1, -1]]
     assert catalog.user_ids == ("b", "z")
     assert catalog.positives.tolist() == [[0, 1], [1, 0], [1, 1]]
+
+
+def test_item_attributes_are_read_in_the_order_of_the_items(database: Database) -> None:
+    attributes = {
+        "m": '{"colour": "red", "size": "7"}',
+        "B": '{"colour": "reddish", "it\'s": "100%"}',
+        "ä": "{}",
+        "a": '{"colour": "red"}',
+    }
+    wanted = [("colour", "red"), ("it's", "100%"), ("size", "7"), ("colour", "' OR true --")]
+    with database.begin() as connection:
+        assert item_attributes(connection, wanted).shape == (0, 4)
+        assert item_attributes(connection, []).shape == (0, 0)
+        rows = [(name, "top", f"{name}.jpg", True, json) for name, json in attributes.items()]
+        write(connection, folder(items=rows))
+        found = item_attributes(connection, wanted)
+        item_ids = read_catalog(connection).item_ids
+        assert item_attributes(connection, []).shape == (4, 0)
+    assert item_ids == ("B", "a", "m", "ä")
+    expected = {"B": [0, 1, 0, 0], "a": [1, 0, 0, 0], "m": [1, 0, 1, 0], "ä": [0, 0, 0, 0]}
+    assert found.dtype == np.bool_
+    assert found.astype(int).tolist() == [expected[name] for name in item_ids]
 
 
 def test_the_fingerprint_sees_what_is_learned_from() -> None:
