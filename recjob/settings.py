@@ -322,6 +322,8 @@ class RaySettings(Section):
     """CPUs that Ray reserves for a shard."""
     gpus_per_shard: float = Field(0.0, ge=0)
     """GPUs that Ray reserves for a shard."""
+    shards_ahead: int = Field(64, ge=1)
+    """Shards whose inputs lie in the shared storage at a time."""
 
 
 class EvaluationSettings(Section):

@@ -123,10 +123,18 @@ class Shop:
         """Outfit and score by user, as readers see them."""
         found: dict[str, list[tuple[str, float]]] = {}
         for user, outfit, score in self.rows(
-            "SELECT user_id, outfit_id, score FROM current_recommendation ORDER BY user_id, rank"
+            "SELECT user_id, outfit_id, score FROM current_recommendation "
+            "WHERE user_id IS NOT NULL ORDER BY user_id, rank"
         ):
             found.setdefault(user, []).append((outfit, score))
         return found
+
+    def default_list(self) -> list[tuple[str, float]]:
+        """Outfit and score of the list for visitors without an id, as readers see them."""
+        return self.rows(
+            "SELECT outfit_id, score FROM current_recommendation WHERE user_id IS NULL "
+            "ORDER BY rank"
+        )
 
     def users(self) -> set[str]:
         """Ids of all users."""

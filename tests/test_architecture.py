@@ -33,7 +33,7 @@ MAY_USE = {
     "store": BASE | {"catalog", "monitoring"},
     "report": BASE,
     "jobs": BASE | SCIENCE | {"paper", "store", "monitoring", "report"},
-    "bench": BASE | SCIENCE | {"store", "monitoring", "jobs"},
+    "bench": BASE | SCIENCE | {"store", "monitoring", "jobs", "report"},
     "cli": BASE | {"jobs", "bench"},
     "reference": BASE | {"cli"},
 }

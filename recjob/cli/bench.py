@@ -2,8 +2,73 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from recjob.cli.output import JsonOption, SettingsOption, print_json, print_values
+from recjob.settings import load_settings
 
 bench_app = typer.Typer(
     no_args_is_help=True, help="Measure speed beside the peers, in one run on this machine."
 )
+
+
+@bench_app.command("load")
+def bench_load_command(
+    users: Annotated[int, typer.Option("--users", min=1, help="Lists of a run.")] = 100_000,
+    places: Annotated[int, typer.Option("--places", min=1, help="Outfits in each list.")] = 30,
+    outfits: Annotated[
+        int, typer.Option("--outfits", min=1, help="Outfits that lists are drawn from.")
+    ] = 100_000,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="The least counts.")] = 5,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run into Postgres, beside a bare COPY BINARY of the very same bytes.
+
+    Both write in turn, the same way, into a database that is made for it and removed.
+
+    python cli.py bench load --users 100000 --places 30
+    """
+    from recjob.bench.load import bench_load
+
+    if outfits < places:
+        raise typer.BadParameter("a list has no outfit twice: give at least as many outfits")
+    seed = load_settings(settings).seed
+    print_values(bench_load(seed, users, places, outfits, repeats), as_json)
+
+
+@bench_app.command("night")
+def bench_night_command(
+    users: Annotated[int, typer.Option("--users", min=1, help="Users of the shop.")] = 100_000,
+    outfits: Annotated[int, typer.Option("--outfits", min=1, help="Outfits of it.")] = 100_000,
+    items: Annotated[int, typer.Option("--items", min=3, help="Items of it.")] = 6_000,
+    positives: Annotated[
+        int, typer.Option("--positives", min=1, help="Outfits that each user likes.")
+    ] = 10,
+    cold: Annotated[
+        float, typer.Option("--cold", min=0, max=0.9, help="Share of cold starters.")
+    ] = 0.05,
+    strangers: Annotated[
+        float, typer.Option("--strangers", min=0, max=0.1, help="Share of strangers.")
+    ] = 0.01,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole first night on a large drawn shop: seconds and peak memory of every stage.
+
+    The jobs are the real ones, with the settings' lists, rules and variety; the student is
+    untrained, and pictures are small. Home and database are made for it and removed.
+
+    python cli.py bench night --users 100000 --outfits 100000
+    """
+    from recjob.bench.night import bench_night, print_night
+    from recjob.bench.shop import ShopSize
+
+    size = ShopSize(users, outfits, items, positives, cold, strangers)
+    result = bench_night(load_settings(settings), size)
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        print_night(result)

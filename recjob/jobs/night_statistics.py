@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ def broken_limit(
     """Why a run with the statistics `now` is not shown after one with `last`; None: it may be."""
     if last is None or not last.get("lists"):
         return None
-    fewest = (1 - limits.max_user_loss) * last["lists"]
+    fewest = math.floor((1 - limits.max_user_loss) * last["lists"])  # one may always go
     if now["lists"] < fewest:
         return (
             f"{now['lists']} lists instead of {last['lists']} "

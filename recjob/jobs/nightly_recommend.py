@@ -1,31 +1,42 @@
-"""Job `nightly-recommend`: a list for every user, checked and published."""
+"""Job `nightly-recommend`: a list for every user, scored in shards, checked and published.
+
+Everything that the lists follow from is frozen at the start and hashed; a finished shard is a
+file under that hash. A night that was cut short and is started again finds what it finished, and
+publishes what it would have published.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 
-from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int32Array, Int64Array
-from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import RefusedError
-from recjob.jobs.embed import warm_rows
-from recjob.jobs.embeddings import Embeddings, refresh_embeddings
+from recjob.jobs.embeddings import refresh_embeddings
+from recjob.jobs.night import STRANGER, Night
+from recjob.jobs.night_inputs import Plan, plan_night
+from recjob.jobs.night_shards import ShardWork, finished_shard, score_shards
+from recjob.jobs.night_statistics import RunStatistics, broken_limit
+from recjob.jobs.patience import patiently
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import Shop, read_student_shop
-from recjob.model.cold_start import cold_start_vectors
-from recjob.ranking.candidates import Candidates, candidates
-from recjob.ranking.popularity import popularity_scores
-from recjob.ranking.top_k import top_k
-from recjob.ranking.variety import varied_popular
-from recjob.settings import ColdStartSettings, Settings
-from recjob.store.publication import publish
-from recjob.store.run_lists import KINDS, RunLists
+from recjob.jobs.workspace import read_student_shop
+from recjob.store.mixes import drop_unused_mixes
+from recjob.store.publication import (
+    drop_old_runs,
+    keep_run,
+    load_run,
+    publication_row,
+    published_statistics,
+    show_run,
+)
+from recjob.store.run_lists import VISITOR, RunLists
 
-WARM, COLD, STRANGER = (KINDS.index(kind) for kind in ("warm", "cold", "stranger"))
+log = logging.getLogger(__name__)
 
 
 class UserCounts(BaseModel):
@@ -41,182 +52,199 @@ class UserCounts(BaseModel):
 class NightlyResult(JobResult):
     """The published run."""
 
+    run: int
+    """The run that readers see: this one, or the one that had shown its lists when it was killed
+    and was finished here."""
+    continues: int | None
+    """The run that was cut short, whose work this one took over."""
     model: str
     users: UserCounts
     lists: int
     k: int
     shortest_list: int
+    short_lists: int
+    """Lists with fewer than k places, for want of candidates that the rules allow."""
+    coverage: float
+    """Share of the candidates that are in a list."""
     candidates: int
     filtered: dict[str, int]
     """Outfits left out, by reason."""
+    left_out: dict[str, int]
+    """Candidates kept out of single users' lists, by reason."""
+    mixes: int
+    """New combinations among the candidates."""
     engine: str
     new_items: int
     """Items that had no vector yet and were embedded here."""
     new_outfits: int
-
-
-@dataclass(frozen=True)
-class ServedUsers:
-    """Every user of the catalog, with a vector where there is one."""
-
-    users: Int32Array
-    """(n,) warm users, then cold starters: those with a vector."""
-    vectors: Float32Array
-    """(n, 128); the inner product with a unit outfit vector is the score (Eq. 9, 24)."""
-    n_warm: int
-    strangers: Int32Array
+    shards: int
+    continued_shards: int
+    """Shards that an earlier start had finished."""
 
 
 def nightly_recommend(context: JobContext) -> NightlyResult:
     """Score every candidate outfit for every user, check the lists and show them.
 
-    Whoever and whatever came after `embed` is picked up here.
+    Whoever and whatever came after `embed` is picked up here. Raises RefusedError where there is
+    no candidate, a check fails, or a limit of [limits] holds the run back (it is kept then).
     """
     settings = context.settings
     with context.stage("read"):
         shop, row, stored = read_student_shop(context)
-        context.freeze(model=row.model_id, seed=settings.seed, k=settings.nightly.k)
     vectors = refresh_embeddings(context, row, stored, shop)
-    with context.stage("users") as stage:
-        served = serve_users(shop, stored.user_ids, vectors, settings.cold_start)
-        stage.items = shop.catalog.n_users
-    allowed = candidates(shop.catalog)
-    if allowed.count == 0:
-        raise RefusedError(
-            f"none of the {shop.catalog.n_outfits} outfits may be recommended "
-            f"({_reasons(allowed)}); nothing was published"
-        )
-    with context.stage("score") as stage:
-        lists = recommend_all(shop, served, vectors, allowed, settings)
-        stage.items = len(served.users) * allowed.count
-    with context.stage("publish") as stage:
-        publish(
-            context.database,
-            context.run_id,
-            shop.keys,
-            lists,
-            exclude_seen=settings.rules.exclude_seen,
-            keep_runs=settings.nightly.keep_runs,
-        )
-        stage.items = len(lists.users)
+    with context.stage("plan") as stage:
+        plan = plan_night(context, shop, row, stored, vectors)
+        stage.items = plan.night.n_users
+    work = ShardWork.of(context, plan.fingerprint)
+    run, continued = _shown_already(context, plan), len(plan.ranges)
+    if run is None:
+        run = context.run_id
+        with context.stage("score") as stage:
+            continued = score_shards(context, plan.night, plan.ranges, work)
+            stage.items = plan.night.n_users
+        with context.stage("load") as stage:
+            statistics = _load(context, plan, work)
+            stage.items = plan.night.n_users
+        with context.stage("publish"):
+            _publish(context, statistics, work)
+    with context.stage("clean up"):
+        work.remove()
+        patiently(context, partial(_clean_up, context))
+    shown, facts = _published(context)
     return NightlyResult(
-        model=row.model_id,
-        users=UserCounts(
-            warm=served.n_warm,
-            cold=len(served.users) - served.n_warm,
-            stranger=len(served.strangers),
-        ),
-        lists=len(lists.users),
+        run=shown,
+        continues=plan.continues,
+        model=facts["model"],
+        users=UserCounts.model_validate(facts["users"]),
+        lists=facts["lists"],
         k=settings.nightly.k,
-        shortest_list=int((lists.outfits != PADDING).sum(axis=1).min()) if len(lists.users) else 0,
-        candidates=allowed.count,
-        filtered=allowed.filtered,
+        shortest_list=facts["shortest_list"],
+        short_lists=facts["short_lists"],
+        coverage=facts["coverage"],
+        candidates=facts["candidates"],
+        filtered=plan.filtered,
+        left_out=facts["left_out"],
+        mixes=plan.mixes,
         engine=vectors.engine,
         new_items=vectors.new_items,
         new_outfits=vectors.new_outfits,
+        shards=len(plan.ranges),
+        continued_shards=continued,
     )
 
 
-def serve_users(
-    shop: Shop, user_ids: tuple[str, ...], vectors: Embeddings, options: ColdStartSettings
-) -> ServedUsers:
-    """Who is warm, cold or a stranger, and the vectors of the first two."""
-    catalog = shop.catalog
-    warm, rows = warm_rows(shop, user_ids)
-    usable = catalog.positives[catalog.outfit_usable[catalog.positives[:, 1]]]
-    cold = np.setdiff1d(usable[:, 0], warm).astype(np.int32)
-    cold_vectors = newcomer_vectors(cold, usable, vectors.outfits, vectors.users, options)
-    users = np.concatenate([warm, cold])
-    strangers = np.setdiff1d(np.arange(catalog.n_users, dtype=np.int32), users)
-    return ServedUsers(
-        users, np.concatenate([vectors.users[rows], cold_vectors]), len(warm), strangers
-    )
+def _shown_already(context: JobContext, plan: Plan) -> int | None:
+    """The run that this one continues, where it was killed after its lists were shown."""
+    if plan.continues is None:
+        return None
+    with context.database.connect() as connection:
+        current, _ = publication_row(connection)
+    return current if current == plan.continues else None
 
 
-def newcomer_vectors(
-    cold: Int32Array,
-    positives: Int32Array,
-    outfit_vectors: Float32Array,
-    user_vectors: Float32Array,
-    options: ColdStartSettings,
-) -> Float32Array:
-    """`(n_cold, 128)` of users `cold` (ascending), from those of `positives (n, 2)` they own."""
-    if cold.size == 0:
-        return np.zeros((0, outfit_vectors.shape[1]), np.float32)
-    own = positives[np.isin(positives[:, 0], cold)]
-    vectors = cold_start_vectors(
-        torch.from_numpy(user_vectors),
-        torch.from_numpy(outfit_vectors[own[:, 1]]),
-        torch.from_numpy(np.searchsorted(cold, own[:, 0])),
-        cold.size,
-        options.strategy,
-        options.threshold,
-        options.temperature,
-    )
-    return vectors.numpy()
+def _load(context: JobContext, plan: Plan, work: ShardWork) -> Mapping[str, Any]:
+    """Load and check the lists of every shard; returns the run's statistics."""
+
+    def load() -> Mapping[str, Any]:
+        night, nightly = plan.night, context.settings.nightly
+        statistics = RunStatistics(
+            night.model_id, len(night.keys.outfits), int(night.table.allowed.sum()), nightly.k
+        )
+        left_out: dict[str, int] = {}
+        load_run(
+            context.database,
+            context.run_id,
+            night.keys,
+            _lists(context, plan, work, statistics, left_out),
+            exclude_seen=context.settings.rules.exclude_seen,
+            shown=nightly.k,
+        )
+        return {**statistics.result(), "left_out": left_out}
+
+    try:
+        return patiently(context, load)
+    except RefusedError:
+        work.remove()  # the same lists would be refused again
+        raise
 
 
-def recommend_all(
-    shop: Shop, served: ServedUsers, vectors: Embeddings, allowed: Candidates, settings: Settings
-) -> RunLists:
-    """The lists of all users: exact top-K for those with a vector, one varied list for strangers.
+def _lists(
+    context: JobContext,
+    plan: Plan,
+    work: ShardWork,
+    statistics: RunStatistics,
+    left_out: dict[str, int],
+) -> Iterator[RunLists]:
+    """The visitors' list, then those of every shard; a shard whose file is damaged is redone."""
+    night = plan.night
+    yield visitors_list(night)
+    re_ranked = context.settings.variety.strength > 0
+    for number, (start, stop) in enumerate(plan.ranges):
+        shard = finished_shard(context, night, work, number, start, stop)
+        for reason, count in shard.counts.items():
+            left_out[reason] = left_out.get(reason, 0) + count
+        for scored in (True, False):
+            rows = shard.scored if scored else ~shard.scored
+            if rows.any():
+                lists = RunLists(
+                    users=shard.users[rows],
+                    kinds=shard.kinds[rows],
+                    outfits=shard.outfits[rows],
+                    scores=shard.scores[rows],
+                    ordered=scored and not re_ranked,
+                )
+                statistics.add(lists, cosines=scored)
+                yield lists
 
-    A list is shorter than k only where fewer candidates are left.
-    """
-    options = settings.nightly
-    catalog = shop.catalog
-    exclude = seen_outfits(catalog, served.users) if settings.rules.exclude_seen else None
-    outfits, scores = top_k(
-        served.vectors, vectors.outfits, options.k, exclude=exclude, allowed=allowed.mask
-    )
-    popular, popularity = strangers_list(catalog, vectors, allowed, settings)
-    n = len(served.strangers)
-    kinds = np.full(len(served.users), COLD, np.int32)
-    kinds[: served.n_warm] = WARM
+
+def visitors_list(night: Night) -> RunLists:
+    """The list for visitors without an id."""
     return RunLists(
-        users=np.concatenate([served.users, served.strangers]),
-        kinds=np.concatenate([kinds, np.full(n, STRANGER, np.int32)]),
-        outfits=np.concatenate([outfits.astype(np.int32), np.tile(popular, (n, 1))]),
-        scores=np.concatenate([scores, np.tile(popularity, (n, 1))]),
-        ordered=n == 0,
+        users=np.array([VISITOR], np.int32),
+        kinds=np.array([STRANGER], np.int32),
+        outfits=night.table.default_outfits[None],
+        scores=night.table.default_scores[None],
+        ordered=False,
     )
 
 
-def seen_outfits(catalog: Catalog, users: Int32Array) -> tuple[Int64Array, Int32Array]:
-    """CSR `(indptr, indices)` of the outfits that each of `users (n,)` likes already."""
-    start = np.searchsorted(catalog.positives[:, 0], users, "left")
-    stop = np.searchsorted(catalog.positives[:, 0], users, "right")
-    length = stop - start
-    indptr = np.concatenate([[0], np.cumsum(length)])
-    within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], length)
-    return indptr, catalog.positives[np.repeat(start, length) + within, 1]
+def _publish(context: JobContext, statistics: Mapping[str, Any], work: ShardWork) -> None:
+    """Attach the run and show it, or keep it back where a limit is broken."""
+    database, run_id = context.database, context.run_id
+
+    def attach() -> str | None:
+        with database.connect() as connection:
+            last = published_statistics(connection)
+        held = broken_limit(statistics, None if last is None else last[1], context.settings.limits)
+        keep_run(
+            database,
+            run_id,
+            shown=context.settings.nightly.k,
+            statistics=statistics,
+            held=held,
+        )
+        return held
+
+    held = patiently(context, attach)
+    if held is not None:
+        work.remove()
+        raise RefusedError(
+            f"run {run_id} is written but not shown: {held}; look at it with `python cli.py runs "
+            f"diff`, show it with `python cli.py runs publish {run_id}`"
+        )
+    patiently(context, partial(show_run, database, run_id))
 
 
-def strangers_list(
-    catalog: Catalog, vectors: Embeddings, allowed: Candidates, settings: Settings
-) -> tuple[Int32Array, Float32Array]:
-    """The popular and varied list `(k,)` for users without any outfit, and its scores.
-
-    The score is the outfit's popularity as a share of that of the most popular candidate.
-    """
-    options = settings.nightly
-    parts = split_parts(catalog, settings.split)
-    popularity = popularity_scores(catalog, part_positives(catalog, parts, Part.TRAIN))
-    chosen = varied_popular(
-        popularity,
-        vectors.outfits,
-        options.k,
-        relevance=options.stranger_relevance,
-        pool=options.stranger_pool,
-        allowed=allowed.mask,
-    )
-    outfits = np.full(options.k, PADDING, np.int32)
-    scores = np.zeros(options.k, np.float32)
-    outfits[: len(chosen)] = chosen
-    most = max(int(popularity[allowed.mask].max(initial=0)), 1)
-    scores[: len(chosen)] = popularity[chosen] / most
-    return outfits, scores
+def _clean_up(context: JobContext) -> None:
+    drop_old_runs(context.database, context.settings.nightly.keep_runs)
+    with context.database.begin() as connection:
+        dropped = drop_unused_mixes(connection)
+    if dropped:
+        log.info("%d mixes of earlier nights are dropped", dropped)
 
 
-def _reasons(allowed: Candidates) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in allowed.filtered.items() if count)
+def _published(context: JobContext) -> tuple[int, dict[str, Any]]:
+    with context.database.connect() as connection:
+        found = published_statistics(connection)
+    assert found is not None, "a run has just been shown"
+    return found

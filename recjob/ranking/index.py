@@ -75,6 +75,11 @@ class OutfitIndex:
         scores, rows = self.index.search(queries, k, params=self._parameters(None))
         return rows, scores
 
+    def vectors(self, rows: Int64Array) -> Float32Array:
+        """The vectors `(n, d)` of rows."""
+        found: Float32Array = self.index.reconstruct_batch(rows)
+        return found
+
     def search_allowed(
         self,
         queries: Float32Array,
@@ -161,7 +166,7 @@ class _Search:
         query, place, found = query[kept], place[kept], found[kept]
         if len(found):
             distinct, column = np.unique(found, return_inverse=True)
-            vectors = self.owner.index.reconstruct_batch(distinct)
+            vectors = self.owner.vectors(distinct)
             exact = pair_scores(queries[part], vectors, query, column)
             keys[query, place] = encode(exact, found)
         return best(keys, k)

@@ -272,6 +272,18 @@ def last_done(connection: Connection, job: str) -> RunRow | None:
     return None if row is None else RunRow(**row._mapping)
 
 
+def newest_planned_run(connection: Connection, job: str, before: int) -> RunRow | None:
+    """The newest run of a job before the run `before` that had frozen its plan; None: none had."""
+    row = connection.execute(
+        text(
+            f"{_SELECT} WHERE job = :job AND run_id < :before AND parameters ? 'fingerprint' "
+            "ORDER BY run_id DESC LIMIT 1"
+        ),
+        {"job": job, "before": before},
+    ).one_or_none()
+    return None if row is None else RunRow(**row._mapping)
+
+
 def import_folders(connection: Connection, limit: int) -> list[str]:
     """The folders of the imports that ended well, the newest first, each once."""
     rows = connection.scalars(

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
+from recjob.errors import TemporaryError
 from recjob.store.storage import LocalStorage, open_storage, safe_name
 
 WORK_FOLDER: Final = "work"
@@ -46,10 +47,20 @@ class WorkFolder:
             return None
         return content.tobytes()
 
+    def require(self, name: str) -> bytes:
+        """What was written; TemporaryError where it is not there, or damaged: it can be redone."""
+        data = self.read(name)
+        if data is None:
+            raise TemporaryError(f"work file {name} is missing or damaged; run the job again")
+        return data
+
     def names(self) -> list[str]:
         """Names of the files that are there, sorted; `read` says whether they are sound."""
         return self._storage.names()
 
-    def remove(self) -> None:
-        """Remove every file, and what killed writers left; nothing happens where there is none."""
-        self._storage.remove("")
+    def remove(self, name: str = "") -> None:
+        """Remove a file or a folder of them; without a name all, and what killed writers left.
+
+        Nothing happens where there is none.
+        """
+        self._storage.remove(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import recjob.jobs.embeddings as module
+from recjob.inference.embedding import embed_items
 from recjob.jobs.embed import embed
 from recjob.jobs.embedding_shards import Leftovers, plan_shards
 from recjob.store.work_files import WorkFolder
@@ -86,15 +86,14 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows that each call of `embed_items` gets from now on."""
     rows: list[int] = []
-    real = module.embed_items
 
     def counting(
         engine: object, pixels: object, wanted: NDArray[np.int64], *rest: object
     ) -> object:
         rows.append(len(wanted))
-        return real(engine, pixels, wanted, *rest)  # type: ignore[arg-type]
+        return embed_items(engine, pixels, wanted, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "embed_items", counting)
+    monkeypatch.setattr("recjob.jobs.embeddings.embed_items", counting)
     return rows
 
 

@@ -119,8 +119,9 @@ def with_settings(shop: Shop, **sections: object) -> Shop:
 
 
 def test_liked_outfits_again_where_settings_allow(shop: Shop) -> None:
-    nightly = shop.settings.nightly.model_copy(update={"exclude_seen": False, "k": 50})
-    with_settings(shop, nightly=nightly).run("nightly-recommend", nightly_recommend)
+    nightly = shop.settings.nightly.model_copy(update={"k": 50})
+    rules = shop.settings.rules.model_copy(update={"exclude_seen": False})
+    with_settings(shop, nightly=nightly, rules=rules).run("nightly-recommend", nightly_recommend)
     vectors, liked, lists = shop.outfit_vectors(), shop.liked(), shop.lists()
     again = 0
     for user, vector in shop.user_vectors().items():
@@ -233,16 +234,42 @@ def set_available(shop: Shop, unavailable: set[str]) -> None:
     shop.run("import", partial(import_tables, folder=shop.folder / "shop"))
 
 
+def stored_lists(shop: Shop) -> dict[str, list[str]]:
+    """Outfits of the published run by user, the spare ones too."""
+    return dict(
+        shop.rows(
+            "SELECT user_id, array_agg(outfit_id ORDER BY place) FROM recommendation "
+            "JOIN app_user USING (user_key) CROSS JOIN LATERAL unnest(outfit_keys) "
+            "WITH ORDINALITY AS listed (outfit_key, place) JOIN outfit USING (outfit_key) "
+            "WHERE run_id = (SELECT current_run FROM publication) GROUP BY user_id"
+        )
+    )
+
+
+def test_lists_are_stored_longer_than_they_are_shown(trained_shop: Shop) -> None:
+    spare = trained_shop.settings.nightly.spare
+    shown, stored = trained_shop.lists(), stored_lists(trained_shop)
+    for user, entries in shown.items():
+        assert len(stored[user]) == K + spare
+        assert [outfit for outfit, _ in entries] == stored[user][:K]
+
+
+def test_visitors_without_an_id_get_the_strangers_list(trained_shop: Shop) -> None:
+    stranger = min(kinds(trained_shop)["stranger"])
+    assert trained_shop.default_list() == trained_shop.lists()[stranger]
+
+
 def test_what_is_sold_out_vanishes_at_once_and_from_the_next_run(shop: Shop) -> None:
-    before = shop.lists()
-    items = shop.items_of()
+    before, items, stored = shop.lists(), shop.items_of(), stored_lists(shop)
     gone = items[before["user-001"][0][0]][0]
     unavailable = {
         item for (item,) in shop.rows("SELECT item_id FROM item WHERE NOT available")
     } | {gone}
     set_available(shop, unavailable)
     for user, entries in shop.lists().items():
-        assert entries == [entry for entry in before[user] if gone not in items[entry[0]]]
+        left = [outfit for outfit in stored[user] if gone not in items[outfit]]
+        assert [outfit for outfit, _ in entries] == left[:K]  # the spare ones move up
+    assert any(lists != before[user] for user, lists in shop.lists().items())
     ranks = shop.rows("SELECT rank FROM current_recommendation WHERE user_id = 'user-001'")
     assert sorted(ranks) == [(rank,) for rank in range(1, len(ranks) + 1)]
     shop.run("nightly-recommend", nightly_recommend)
