@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import BoolArray, Float32Array, Int32Array, Int64Array
-from recjob.ranking.rules import Caps
+from recjob.ranking.rules import Caps, Groups
 
 Int16Array = NDArray[np.int16]
 
@@ -107,8 +107,8 @@ def pick(
 
 
 @numba.njit(nogil=True)
-def any_fits(lists: Int64Array, candidates: Int64Array, caps: Caps, fits: BoolArray) -> None:
-    """`fits (U,)`: whether one of `candidates (C,)` could still join each of `lists (U, k)`."""
+def any_fits(lists: Int64Array, groups: Groups, caps: Caps, fits: BoolArray) -> None:
+    """`fits (U,)`: whether an outfit of `groups` could still join each of `lists (U, k)`."""
     item_uses = np.zeros(caps.n_items, np.int32)
     pattern_uses = np.zeros(caps.n_patterns, np.int32)
     for row in range(lists.shape[0]):
@@ -116,11 +116,21 @@ def any_fits(lists: Int64Array, candidates: Int64Array, caps: Caps, fits: BoolAr
             if outfit >= 0:
                 _count(outfit, 1, caps, item_uses, pattern_uses)
         fits[row] = False
-        for outfit in candidates:
-            if _broken(outfit, caps, item_uses, pattern_uses) < 0 and not np.any(
-                lists[row] == outfit
+        for group in range(len(groups.pattern)):
+            if caps.max_per_pattern > 0 and (
+                pattern_uses[groups.pattern[group]] >= caps.max_per_pattern
             ):
-                fits[row] = True
+                continue
+            if caps.max_outfits_per_item > 0 and (
+                item_uses[groups.item[group]] >= caps.max_outfits_per_item
+            ):
+                continue
+            for outfit in groups.outfits[groups.start[group] : groups.start[group + 1]]:
+                broken = _broken(outfit, caps, item_uses, pattern_uses)
+                if broken < 0 and not np.any(lists[row] == outfit):
+                    fits[row] = True
+                    break
+            if fits[row]:
                 break
         for outfit in lists[row]:
             if outfit >= 0:

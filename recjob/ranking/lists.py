@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from recjob.catalog.catalog import PADDING, BoolArray, Float32Array, Int32Array, Int64Array
 from recjob.ranking.greedy import ITEM_CAP, ONE, PATTERN_CAP, Int16Array, any_fits, pick
-from recjob.ranking.rules import NO_CAPS, Caps
-from recjob.settings import VarietySettings
+from recjob.ranking.rules import NO_CAPS, Caps, Groups
+from recjob.settings import RuleSettings, VarietySettings
 
 Search = Callable[[Int64Array, int], tuple[NDArray[Any], Float32Array]]
 """`search(rows (R,), depth)`: outfits and scores `(R, depth)` of these users, best first and
@@ -47,6 +48,44 @@ class Variety(NamedTuple):
         if options.strength == 0:
             return None
         return cls(directions(outfit_vectors), options.strength, options.pool)
+
+
+@dataclass(frozen=True)
+class ListPlan:
+    """What the lists of all users have in common; made once, since it costs a pass over N."""
+
+    k: int
+    """Length of a list."""
+    candidates: Int64Array
+    """(C,) all outfits that a search may give to anybody."""
+    variety: Variety | None = None
+    """None: off."""
+    caps: Caps | None = None
+    """None: none."""
+
+    @classmethod
+    def of(
+        cls,
+        k: int,
+        allowed: BoolArray,
+        outfit_vectors: Float32Array,
+        outfit_items: Int32Array,
+        patterns: Int32Array,
+        rules: RuleSettings,
+        variety: VarietySettings,
+    ) -> ListPlan:
+        """For N outfits, of which those `allowed (N,)` may be recommended."""
+        return cls(
+            k,
+            np.flatnonzero(allowed),
+            Variety.of(variety, outfit_vectors),
+            Caps.of(rules, outfit_items, patterns),
+        )
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The candidates as the caps bar them."""
+        return Groups.of(self.candidates, self.caps or NO_CAPS)
 
 
 @dataclass(frozen=True)
@@ -139,14 +178,7 @@ def choose_lists(
     return ListChoice(outfits, scores, skipped)
 
 
-def fill_lists(
-    search: Search,
-    n_users: int,
-    k: int,
-    candidates: NDArray[Any],
-    variety: Variety | None = None,
-    caps: Caps | None = None,
-) -> ListChoice:
+def fill_lists(search: Search, n_users: int, plan: ListPlan) -> ListChoice:
     """The list of each user by `choose_lists`, from pools as deep as it takes.
 
     A list that is not full is continued with a deeper search, for its user alone, until it is, or
@@ -157,19 +189,16 @@ def fill_lists(
     Args:
         search: finds the best outfits of users.
         n_users: `search` is asked for rows from 0 to here.
-        k: length of a list.
-        candidates: `(C,)` all outfits that the search may give to anybody.
-        variety: None: off.
-        caps: None: none.
+        plan: what the lists may hold.
     """
-    candidates = np.ascontiguousarray(candidates, np.int64)
+    k, variety, caps, n_candidates = plan.k, plan.variety, plan.caps, len(plan.candidates)
     outfits = np.full((n_users, k), PADDING, np.int64)
     scores = np.full((n_users, k), -np.inf, np.float32)
     skipped = np.zeros((n_users, len(SKIPPED)), np.int32)
     depth = max(k if caps is None else k * DEPTH_FACTOR, 0 if variety is None else variety.pool)
-    pending = np.arange(n_users if len(candidates) else 0)
+    pending = np.arange(n_users if n_candidates else 0)
     while len(pending):
-        depth = min(depth, len(candidates))
+        depth = min(depth, n_candidates)
         unfinished = []
         rows_per_search = max(1, PLACES_PER_SEARCH // depth)
         for start in range(0, len(pending), rows_per_search):
@@ -179,17 +208,17 @@ def fill_lists(
             outfits[rows], scores[rows] = choice.outfits, choice.scores
             skipped[rows] = choice.skipped
             open_ended = pool_outfits[:, -1] != PADDING
-            deeper = choice.short & open_ended & (depth < len(candidates))
-            deeper[deeper] = _any_fits(choice.outfits[deeper], candidates, caps or NO_CAPS)
+            deeper = choice.short & open_ended & (depth < n_candidates)
+            deeper[deeper] = _any_fits(choice.outfits[deeper], plan)
             unfinished.append(rows[deeper])
         pending = np.concatenate(unfinished)
         depth *= DEPTH_FACTOR
     return ListChoice(outfits, scores, skipped)
 
 
-def _any_fits(lists: Int64Array, candidates: Int64Array, caps: Caps) -> BoolArray:
+def _any_fits(lists: Int64Array, plan: ListPlan) -> BoolArray:
     """(U,) True where a candidate could still join the list."""
     fits = np.ones(len(lists), np.bool_)
-    if len(lists):  # else there is nothing to compile for
-        any_fits(lists, candidates, caps, fits)
+    if len(lists):  # else there is nothing to compile and to group for
+        any_fits(lists, plan.groups, plan.caps or NO_CAPS, fits)
     return fits

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from recjob.catalog.catalog import PADDING, Catalog, Int32Array
+from recjob.catalog.catalog import PADDING, Catalog, Int32Array, Int64Array
 from recjob.catalog.hashing import set_hashes
 from recjob.settings import RuleSettings
 
@@ -46,6 +46,36 @@ class Caps(NamedTuple):
             per_item,
             per_pattern,
         )
+
+
+class Groups(NamedTuple):
+    """Outfits in groups that a cap bars together, so that barred ones are not looked at singly."""
+
+    outfits: Int64Array
+    """(C,)"""
+    start: Int64Array
+    """(G + 1,) where each group begins in `outfits`, and the end."""
+    pattern: Int32Array
+    """(G,) the pattern of all outfits of the group; 0 where it does not matter."""
+    item: Int32Array
+    """(G,) an item of all outfits of the group; 0 where it does not matter."""
+
+    @classmethod
+    def of(cls, outfits: Int64Array, caps: Caps) -> Groups:
+        """Groups of `outfits (C,)` by pattern and by the item that most of them share."""
+        pattern = item = np.zeros(len(outfits), np.int32)
+        if caps.max_per_pattern:
+            pattern = caps.patterns[outfits]
+        if caps.max_outfits_per_item and len(outfits):
+            items = caps.outfit_items[outfits]
+            uses = np.append(np.bincount(items[items != PADDING], minlength=caps.n_items), -1)
+            item = items[np.arange(len(items)), uses[items].argmax(axis=1)]
+        order = np.lexsort((item, pattern))
+        pattern, item = pattern[order], item[order]
+        new = np.flatnonzero((np.diff(pattern) != 0) | (np.diff(item) != 0)) + 1
+        first = np.concatenate([np.zeros(min(1, len(outfits)), np.int64), new])
+        start = np.append(first, len(outfits))
+        return cls(outfits[order], start, pattern[first], item[first])
 
 
 NO_CAPS: Final = Caps(np.zeros((0, 0), np.int32), np.zeros(0, np.int32), 0, 0, 0, 0)

@@ -14,6 +14,7 @@ from recjob.ranking.lists import (
     SHORT_BY_CANDIDATES,
     SHORT_BY_CAPS,
     ListChoice,
+    ListPlan,
     Variety,
     choose_lists,
     directions,
@@ -65,8 +66,13 @@ class Shop:
         return outfits, np.take_along_axis(scores, outfits, axis=1)
 
     def fill(self, k: int) -> ListChoice:
-        candidates = np.arange(len(self.vectors))
-        return fill_lists(self.search, len(self.users), k, candidates, self.variety, self.caps)
+        everything = np.ones(len(self.vectors), np.bool_)
+        rules = RuleSettings(
+            max_outfits_per_item=self.max_item, max_per_category_pattern=self.max_pattern
+        )
+        variety = VarietySettings(strength=self.strength, pool=self.pool)
+        plan = ListPlan.of(k, everything, self.vectors, self.items, self.patterns, rules, variety)
+        return fill_lists(self.search, len(self.users), plan)
 
 
 def draw(seed: int, n: int, n_users: int = 6, width: int = 5, n_items: int = 12) -> Shop:
@@ -234,6 +240,15 @@ def test_where_no_candidate_can_join_the_search_stops() -> None:
     assert max(depth for _, depth in shop.asked) < 100
 
 
+def test_few_items_of_one_kind_stop_the_search_too() -> None:
+    shop = draw(10, 3000, n_users=5, n_items=300)
+    shop.items[:, 2] = 300 + np.arange(3000) % 4  # all wear one of four pairs of shoes
+    shop.max_item = 2
+    found = shop.fill(20)
+    assert {len(mine) for mine in rows(found.outfits)} == {8}
+    assert max(depth for _, depth in shop.asked) < 100
+
+
 def test_users_are_searched_in_blocks_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     shop = draw(7, 90, n_users=30)
     shop.strength, shop.pool, shop.max_item = 0.3, 20, 2
@@ -264,11 +279,9 @@ def test_several_threads_choose_the_same() -> None:
 def test_nobody_and_nothing_to_recommend() -> None:
     shop = draw(9, 5)
     shop.max_item = 1
-    nothing = fill_lists(shop.search, 3, 4, np.empty(0, np.int64), shop.variety, shop.caps)
+    nothing = fill_lists(shop.search, 3, ListPlan(4, np.empty(0, np.int64), None, shop.caps))
     assert (nothing.outfits == -1).all()
     assert nothing.counts[SHORT_BY_CANDIDATES] == 3
-    assert fill_lists(shop.search, 0, 4, np.arange(5), shop.variety, shop.caps).outfits.shape == (
-        0,
-        4,
-    )
+    nobody = fill_lists(shop.search, 0, ListPlan(4, np.arange(5), None, shop.caps))
+    assert nobody.outfits.shape == (0, 4)
     assert not shop.asked
