@@ -45,9 +45,12 @@ PAIRS: Final = 2**25
 MAX_CHUNK: Final = 128
 """Components multiplied at once; wider vectors are added up in pieces of `WIDE_CHUNK`."""
 WIDE_CHUNK: Final = 64
-_PAIR_BLOCK: Final = 32
-_WORD_BLOCK: Final = 256
-_BAR_BLOCK: Final = 1024
+PAIR_BLOCK: Final = 32
+"""Pairs scored by a program: 128 float64 products of each fill the registers of four warps."""
+WORD_BLOCK: Final = 256
+"""Words listed by a program."""
+BAR_BLOCK: Final = 1024
+"""Pairs barred by a program."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ class Search:
         _launch(
             bar_pairs,
             pairs,
-            _BAR_BLOCK,
+            BAR_BLOCK,
             (barred, users.seen_rows, users.seen_places, pairs, self._tiles),
             block_rows=tile.rows,
             block_columns=tile.columns,
@@ -247,7 +250,7 @@ class Search:
                 continue
             places = torch.empty(len(rows), dtype=torch.int32, device=device)
             inputs = entries[part], bit_ends[part] - row_ends[start], places
-            _launch(list_bits, len(inputs[0]), _WORD_BLOCK, (*inputs, len(inputs[0])))
+            _launch(list_bits, len(inputs[0]), WORD_BLOCK, (*inputs, len(inputs[0])))
             scores = self._exact(users, rows + start, places)
             slot = torch.arange(len(rows), device=device) - (row_ends[start:stop])[rows]
             slot += row_ends[start]
@@ -262,7 +265,7 @@ class Search:
         _launch(
             score_pairs,
             len(rows),
-            _PAIR_BLOCK,
+            PAIR_BLOCK,
             (users.leaves, self.outfits.leaves, rows, places, scores, len(rows)),
             leaves=self._width,
             levels=self._width.bit_length() - 1,
