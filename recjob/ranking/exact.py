@@ -16,6 +16,8 @@ EMPTY: Final = np.iinfo(np.int64).min
 """The key of an empty place: below the key of every pair."""
 PAIR_BYTES: Final = 32 * 2**20
 """Working memory of `pair_scores`; larger requests are cut into chunks."""
+MAX_OUTFITS: Final = 2**32 - 1
+"""Indices that fit into the lower half of a key."""
 _LOW: Final = np.int64(0xFFFFFFFF)
 
 

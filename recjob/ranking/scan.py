@@ -12,15 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recjob.ranking.bounds import exponents, fp32_bound, norms, powers
 from recjob.ranking.exact import Float32Array, Float64Array, Int64Array
 
 TILE_BYTES: Final = 16 * 2**20
 """A score tile; small enough that selection finds most of it in the cache."""
 OUTFIT_BYTES: Final = 16 * 2**20
 """A block of outfit vectors."""
-MAX_EXPONENT: Final = 126
-"""Powers of two up to this, and down to its negative, are normal float32 numbers."""
-UNIT_ROUNDOFF: Final = 2.0**-24
 
 
 @contextmanager
@@ -53,11 +51,15 @@ class UserRows:
     @classmethod
     def of(cls, vectors: Float32Array, scan: OutfitScan) -> UserRows:
         """The users `vectors (R, d)`, to be scored against `scan`."""
-        exponent = exponents(np.abs(vectors).max(axis=1))
+        exponent = exponents(np.maximum(vectors.max(axis=1), -vectors.min(axis=1)))
         scaled = vectors * powers(-exponent)[:, None]
         norm = norms(scaled)
         return cls(
-            vectors, scaled, exponent + scan.exponent, norm, error_bound(norm, scan.norm, scaled)
+            vectors,
+            scaled,
+            exponent + scan.exponent,
+            norm,
+            fp32_bound(norm, scan.norm, vectors.shape[1]),
         )
 
     def take(self, rows: Int64Array) -> UserRows:
@@ -145,34 +147,3 @@ class OutfitScan:
     def _ranges(self) -> Iterator[tuple[int, int]]:
         for start in range(0, len(self.outfits), self._columns):
             yield start, min(len(self.outfits), start + self._columns)
-
-
-def exponents(largest: Float32Array) -> NDArray[np.int64]:
-    """(R,) e with `largest` about 2 ** e, within what `powers` can express."""
-    return np.clip(np.frexp(largest)[1], -MAX_EXPONENT, MAX_EXPONENT).astype(np.int64)
-
-
-def powers(exponent: NDArray[np.int64]) -> Float32Array:
-    """2 ** exponent, exact in float32."""
-    result: Float32Array = np.ldexp(np.float32(1), exponent).astype(np.float32)
-    return result
-
-
-def norms(vectors: Float32Array) -> Float64Array:
-    """Euclidean lengths `(R,)` of `(R, d)`, in float64."""
-    result: Float64Array = np.sqrt(np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64))
-    return result
-
-
-def error_bound(user_norm: Float64Array, outfit_norm: float, users: Float32Array) -> Float64Array:
-    """(R,) largest difference between a float32 product and the float64 score, scaled units.
-
-    |fl(x.y) - x.y| <= d u / (1 - d u) sum |x_i y_i| for any order of summation (Higham, Accuracy
-    and Stability of Numerical Algorithms, Sec. 3.1), and the sum is at most |x| |y|. The other
-    terms: the float64 score's own rounding (and the norms'), and underflow, flushed or gradual.
-    """
-    width = users.shape[1]
-    relative = width * UNIT_ROUNDOFF / (1 - width * UNIT_ROUNDOFF) + width * 2.0**-50
-    underflow = np.where(user_norm > 0, width * 2.0**-122, 0.0)
-    result: Float64Array = relative * user_norm * outfit_norm + underflow
-    return result

@@ -1,63 +1,37 @@
-"""Exact K best inner products for every user.
+"""Exact K best inner products for every user: one contract, several engines.
 
-One pass in float32 finds candidates: the k best and a few more. The rounding error of that pass
-has a hard bound, so after rescoring the candidates in float64 it is proved, user by user, that
-nothing left behind can belong to the k best. Where the bound does not settle it (ties, duplicates,
-zero vectors), `repair` rescores everything inside the band.
+- `fp32`: float32 products; selected by the compiled pass where that pays, else in plain torch.
+- `bf16`: bf16 products in hardware (AMX, AVX512-BF16), the compiled pass.
+- `triton`: one fused kernel on a GPU (or in Triton's interpreter).
+
+All are exact: an engine's own scores only decide what is rescored, and hard bounds on their
+error decide what need not be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+import sys
+from importlib.util import find_spec
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recjob.ranking.exact import (
-    EMPTY,
-    Float32Array,
-    Int64Array,
-    Keys,
-    best,
-    decode,
-    encode,
-    pair_scores,
-)
-from recjob.ranking.scan import OutfitScan, UserRows, ieee_products
+from recjob.ranking.blocks import Exclusions
+from recjob.ranking.exact import MAX_OUTFITS, Float32Array, Int64Array
+from recjob.ranking.torch_top_k import torch_top_k
 
+Engine = Literal["auto", "fp32", "bf16", "triton"]
 BoolArray = NDArray[np.bool_]
 
-USERS_PER_BLOCK: Final = 256
-"""Rows of a score tile: enough for the matrix product to run at full speed."""
-STATE_BYTES: Final = 48 * 2**20
-"""Memory for the running candidates of a block of users; large k makes blocks smaller."""
-SEEN_PER_BLOCK: Final = 2**20
-"""Excluded pairs of a block of users (one user may have more): they are sorted, in memory."""
-REPAIR_ROWS: Final = 64
-"""Users repaired at once."""
-MIN_MARGIN: Final = 16
-"""Candidates kept beyond k. For 1 M unit vectors of width 128 the band around the 20th score
-holds far less than one candidate; the margin pays for duplicates and near-duplicates."""
-MARGIN_SHARE: Final = 1 / 32
-"""Margin relative to k: scores lie closer together further down the list."""
-_CHECK_ROWS: Final = 2**14
-
-
-@dataclass(frozen=True)
-class _Exclusions:
-    """CSR lists of outfits per user."""
-
-    indptr: NDArray[Any]
-    indices: NDArray[Any]
-
-    def of(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Row (from 0) and outfit of every excluded pair of users `start` to `stop`."""
-        lengths = np.diff(self.indptr[start : stop + 1])
-        rows = np.repeat(np.arange(stop - start, dtype=np.int32), lengths)
-        return rows, self.indices[self.indptr[start] : self.indptr[stop]]
+PAIRS_WORTH_COMPILING: Final = 2**31
+"""Pairs from which on the compiled pass repays its compilation (3 to 5 s, once per process;
+it saves about 2 s per billion pairs)."""
+PAIRS_WORTH_CALLING: Final = 2**22
+"""The same where it is compiled already: threads and buffers have a price, too."""
+_KERNELS: Final = "recjob.ranking.kernels"
+_CHECK_ROWS: Final = 2**12
 
 
 def top_k(
@@ -67,18 +41,22 @@ def top_k(
     *,
     exclude: tuple[NDArray[Any], NDArray[Any]] | None = None,
     allowed: BoolArray | None = None,
+    engine: Engine = "auto",
 ) -> tuple[Int64Array, Float32Array]:
     """Exactly the `k` best outfits of each user by inner product, ties by the lower index.
 
-    The score of a pair is its product accumulated in float64 and rounded to float32; vectors may
-    have any finite norm. Beyond inputs and outputs it needs at most 256 MiB.
+    The score of a pair is its product accumulated in float64 (in the order of `exact.tree_sum`)
+    and rounded to float32, whatever the engine, batch or block; vectors may have any finite norm.
+    Beyond inputs and outputs it needs at most 256 MiB. On the CPU it uses as many threads as
+    torch is set to.
 
     Args:
-        users: `(U, d)` float32 (another type is converted first, in a copy).
-        outfits: `(N, d)` float32.
+        users: `(U, d)` float32, contiguous (another type or layout is converted first, in a copy).
+        outfits: `(N, d)` float32, likewise.
         k: length of a list; may exceed N.
         exclude: CSR `(indptr (U + 1,), indices)` of outfits that a user must not get.
         allowed: `(N,)` bool, outfits that anybody may get; None: all.
+        engine: how to compute; auto takes the fastest that is there and pays for this size.
 
     Returns:
         Indices `(U, k)` int64 and scores `(U, k)` float32, best first; empty places are -1
@@ -87,129 +65,41 @@ def top_k(
     Raises:
         ValueError: NaN or infinite input, shapes that do not fit, indices outside of N.
     """
-    users, outfits = np.asarray(users, np.float32), np.asarray(outfits, np.float32)
+    users = np.ascontiguousarray(users, np.float32)
+    outfits = np.ascontiguousarray(outfits, np.float32)
     _check(users, outfits, k, exclude, allowed)
-    n_users, n_outfits = len(users), len(outfits)
-    indices = np.full((n_users, k), -1, np.int64)
-    scores = np.full((n_users, k), -np.inf, np.float32)
-    if n_users == 0 or n_outfits == 0:
-        return indices, scores
-    depth = min(k, n_outfits)
-    kept = min(n_outfits, depth + max(MIN_MARGIN, int(depth * MARGIN_SHARE)))
-    exclusions = None if exclude is None else _Exclusions(*exclude)
-    rows_per_block = max(1, min(USERS_PER_BLOCK, STATE_BYTES // (64 * kept)))
-    scan = OutfitScan(outfits, allowed, rows_per_block)
-    with ieee_products():
-        for start, stop in _user_blocks(n_users, rows_per_block, exclusions):
-            rows = UserRows.of(users[start:stop], scan)
-            seen = None if exclusions is None else exclusions.of(start, stop)
-            keys = _block_top_k(rows, scan, seen, depth, kept)
-            indices[start:stop, :depth], scores[start:stop, :depth] = decode(keys)
-    return indices, scores
+    if len(users) == 0 or len(outfits) == 0:
+        return np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, "f")
+    pairs = len(users) * len(outfits)
+    chosen = _fastest(pairs) if engine == "auto" else engine
+    if chosen == "triton":
+        from recjob.ranking.triton_top_k import triton_top_k
+
+        return triton_top_k(users, outfits, k, exclude, allowed)
+    exclusions = None if exclude is None else Exclusions(*exclude)
+    if chosen == "bf16" or _compiled_pays(pairs):
+        from recjob.ranking.compiled_top_k import compiled_top_k
+
+        return compiled_top_k(users, outfits, k, exclusions, allowed, chosen)
+    return torch_top_k(users, outfits, k, exclusions, allowed)
 
 
-def _block_top_k(
-    rows: UserRows,
-    scan: OutfitScan,
-    seen: tuple[NDArray[Any], NDArray[Any]] | None,
-    k: int,
-    kept: int,
-) -> Keys:
-    """Keys `(R, k)` of a block of users, best first."""
-    n_rows = len(rows.vectors)
-    best_values = torch.full((n_rows, kept), -torch.inf)
-    best_columns = torch.full((n_rows, kept), -1, dtype=torch.int64)
-    for tile, columns in scan.tiles(rows, seen):
-        values, places = tile.topk(min(kept, tile.shape[1]), dim=1)
-        values = torch.cat([best_values, values], dim=1)
-        found = torch.cat([best_columns, columns[places]], dim=1)
-        best_values, order = values.topk(kept, dim=1)
-        best_columns = found.gather(1, order)
-    approximate, candidates = best_values.numpy(), best_columns.numpy()
-    keys = np.full(approximate.shape, EMPTY, np.int64)
-    real = np.isfinite(approximate)
-    pair_rows, places_ = np.nonzero(real)
-    found_ = candidates[real]
-    keys[pair_rows, places_] = encode(
-        pair_scores(rows.vectors, scan.outfits, pair_rows, found_), found_
-    )
-    keys = best(keys, k)
-    # All that was left behind scores at most the last kept score plus the bound. Rounding is
-    # monotone: if that limit, rounded, is below the k-th rounded score, so is everything behind.
-    with np.errstate(over="ignore"):
-        limit = rows.unscaled(approximate[:, -1] + rows.bound).astype(np.float32)
-    kth = decode(keys[:, -1])[1]
-    unsettled = np.flatnonzero(real[:, -1] & ~(limit < kth) & (kept < len(scan.outfits)))
-    for start in range(0, len(unsettled), REPAIR_ROWS):
-        part = unsettled[start : start + REPAIR_ROWS]
-        keys[part] = _repair(rows.take(part), scan, _take(seen, part, n_rows), kth[part], k)
-    return keys
+def cpu_has_bf16() -> bool:
+    """True where the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def _repair(
-    rows: UserRows,
-    scan: OutfitScan,
-    seen: tuple[NDArray[Any], NDArray[Any]] | None,
-    kth: Float32Array,
-    k: int,
-) -> Keys:
-    """Keys `(R, k)` after rescoring every pair that may reach the score `kth (R,)`."""
-    keys = np.full((len(rows.vectors), k), EMPTY, np.int64)
-    for tile, columns in scan.tiles(rows, seen):
-        # A pair below this line scores, exactly and rounded, below a k-th place already found.
-        with np.errstate(over="ignore"):
-            line = rows.scaled(_below(kth)) - rows.bound
-            line_down = _below(line.astype(np.float32))
-        # A zero vector scores zero everywhere: once its list is full, no later index can win.
-        line_down[(rows.norm == 0) & (keys[:, -1] != EMPTY)] = np.inf
-        # A masked place is -inf and never passes, even where the line itself is -inf.
-        passing = (tile >= torch.from_numpy(line_down)[:, None]) & (tile > -torch.inf)
-        pair_rows, places = (x.numpy() for x in passing.nonzero(as_tuple=True))
-        if not len(pair_rows):
-            continue
-        found = columns.numpy()[places]
-        values = np.zeros(len(found), np.float32)
-        live = rows.norm[pair_rows] > 0  # a zero vector scores zero everywhere
-        values[live] = pair_scores(rows.vectors, scan.outfits, pair_rows[live], found[live])
-        width = tile.shape[1]
-        merged = np.full((len(keys), k + width), EMPTY, np.int64)
-        merged[:, :k] = keys
-        merged[pair_rows, k + places] = encode(values, found)
-        keys = best(merged, k)
-        kth = np.maximum(kth, decode(keys[:, -1])[1])
-    return keys
+def _fastest(pairs: int) -> Literal["fp32", "bf16", "triton"]:
+    if torch.cuda.is_available() and find_spec("triton") is not None:
+        return "triton"
+    return "bf16" if cpu_has_bf16() and _compiled_pays(pairs) else "fp32"
 
 
-def _below(values: Float32Array) -> Float32Array:
-    """The next smaller float32 of each value."""
-    result: Float32Array = np.nextafter(values, np.float32(-np.inf))
-    return result
-
-
-def _take(
-    seen: tuple[NDArray[Any], NDArray[Any]] | None, part: Int64Array, n_rows: int
-) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The excluded pairs of the rows `part`, renumbered from 0."""
-    if seen is None:
-        return None
-    place = np.full(n_rows, -1, np.int32)
-    place[part] = np.arange(len(part))
-    mine = place[seen[0]]
-    return mine[mine >= 0], seen[1][mine >= 0]
-
-
-def _user_blocks(
-    n_users: int, rows_per_block: int, exclusions: _Exclusions | None
-) -> Iterator[tuple[int, int]]:
-    """Ranges of users of bounded length and, but for single users, of bounded exclusions."""
-    start = 0
-    while start < n_users:
-        stop = min(n_users, start + rows_per_block)
-        if exclusions is not None:
-            ends = exclusions.indptr[start + 1 : stop + 1] - exclusions.indptr[start]
-            stop = start + max(1, int(np.searchsorted(ends, SEEN_PER_BLOCK, side="right")))
-        yield start, stop
-        start = stop
+def _compiled_pays(pairs: int) -> bool:
+    if find_spec("numba") is None:
+        return False
+    return pairs >= (PAIRS_WORTH_CALLING if _KERNELS in sys.modules else PAIRS_WORTH_COMPILING)
 
 
 def _check(
@@ -223,13 +113,17 @@ def _check(
         raise ValueError(f"users {users.shape} and outfits {outfits.shape} do not fit")
     if users.shape[1] == 0:
         raise ValueError("vectors of width 0 have no score")
+    if len(outfits) > MAX_OUTFITS:
+        raise ValueError(f"{len(outfits)} outfits are more than {MAX_OUTFITS}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     for name, vectors in (("users", users), ("outfits", outfits)):
         for start in range(0, len(vectors), _CHECK_ROWS):
-            finite = np.isfinite(vectors[start : start + _CHECK_ROWS]).all(axis=1)
-            if not finite.all():
-                raise ValueError(f"{name}: row {start + int(finite.argmin())} has NaN or infinity")
+            part = vectors[start : start + _CHECK_ROWS]
+            # NaN and infinity reach the extremes, which need no array of their own.
+            if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+                row = start + int(np.isfinite(part).all(axis=1).argmin())
+                raise ValueError(f"{name}: row {row} has NaN or infinity")
     if allowed is not None and (allowed.shape != (len(outfits),) or allowed.dtype != np.bool_):
         raise ValueError(f"allowed must be bool ({len(outfits)},), not {allowed.shape}")
     if exclude is None:
