@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from recjob.catalog.catalog import PADDING, Float32Array, Int64Array
 from recjob.ranking.exact import EMPTY, best, decode, encode
 from recjob.ranking.index import OutfitIndex
-from recjob.ranking.lists import Search, Variety, fill_lists
-from recjob.ranking.rules import Caps
+from recjob.ranking.lists import ListPlan, Search, fill_lists
 from recjob.ranking.shard import ListOptions, ListShard, ScoringTable, UserShard
 from recjob.ranking.top_k import top_k
 
@@ -35,10 +34,15 @@ class ShardScorer:
         self, table: ScoringTable, options: ListOptions, indexed: IndexedOutfits | None = None
     ) -> None:
         self._table = table
-        self._length = options.length
-        self._variety = Variety.of(options.variety, table.outfit_vectors)
-        self._caps = Caps.of(options.rules, table.outfit_items, table.outfit_patterns)
-        self._candidates = np.flatnonzero(table.allowed)
+        self._plan = ListPlan.of(
+            options.length,
+            table.allowed,
+            table.outfit_vectors,
+            table.outfit_items,
+            table.outfit_patterns,
+            options.rules,
+            options.variety,
+        )
         self._indexed = indexed
         if indexed is not None:
             scanned = table.allowed.copy()
@@ -53,14 +57,7 @@ class ShardScorer:
         scored = np.zeros(n, np.bool_)
         counts = dict(shard.counts)
         if len(shard.rows):
-            choice = fill_lists(
-                self._search(shard),
-                len(shard.rows),
-                self._length,
-                self._candidates,
-                self._variety,
-                self._caps,
-            )
+            choice = fill_lists(self._search(shard), len(shard.rows), self._plan)
             outfits[shard.rows] = choice.outfits
             scores[shard.rows] = choice.scores
             scored[shard.rows] = True
