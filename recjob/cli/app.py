@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recjob.cli.bench import bench_app
+from recjob.cli.bench_rates import bench_rates_command
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
@@ -52,6 +53,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
 app.command()(plan)
+bench_app.command("rates")(bench_rates_command)
 
 DataOption = Annotated[
     Path | None,
