@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,40 @@ from recjob.settings import load_settings
 bench_app = typer.Typer(
     no_args_is_help=True, help="Measure speed beside the peers, in one run on this machine."
 )
+
+
+@bench_app.command("topk")
+def bench_topk_command(
+    users: Annotated[int, typer.Option("--users", min=1)] = 8192,
+    outfits: Annotated[int, typer.Option("--outfits", min=1)] = 200_000,
+    dim: Annotated[int, typer.Option("--dim", min=1, help="Width of the vectors.")] = 128,
+    k: Annotated[int, typer.Option("--k", min=1, help="Length of a list.")] = 100,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Of every rival.")] = 2,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="The least counts.")] = 3,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--vectors", help="A student's embeddings.safetensors; default: the newest at home."
+        ),
+    ] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the exact top-K beside FAISS, torch, implicit and the matrix product alone.
+
+    All take turns in one process with the same threads, on random, trained and nearly duplicated
+    vectors, and their results are compared. Peers that are not installed are named.
+
+    python cli.py bench topk --users 8192 --outfits 200000
+    """
+    from recjob.bench.topk import TopKWork, bench_topk, print_topk
+
+    work = TopKWork(users, outfits, dim, k, threads, repeats, vectors)
+    result = bench_topk(load_settings(settings), work)
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        print_topk(result)
 
 
 @bench_app.command("load")

@@ -39,10 +39,10 @@ OUTFITS_PER_TILE: Final = 512
 """Columns of a tile, a multiple of `lanes.LANES`. 2048 x 512 in bf16 are 2 MiB."""
 WORK_BYTES: Final = 128 * 2**20
 """Working memory of all threads; more threads or a larger k make blocks of users smaller."""
-MIN_ROOM: Final = 512
+MIN_ROOM: Final = 256
 """Places in a user's list of candidates."""
-ROOM_PER_K: Final = 5
-"""Places relative to k: in a full list a fifth or little more is kept."""
+ROOM_PER_K: Final = 4
+"""Places relative to k: a full list keeps a quarter or little more."""
 OUTFITS_PER_CHUNK: Final = 2**20
 """Outfits whose order is planned at once."""
 _NORM_ROWS: Final = 2**14
