@@ -24,6 +24,7 @@ from recjob.ranking.triton_vectors import (
     DeviceOutfits,
     DeviceUsers,
     encode,
+    repeat,
     row_blocks,
     scores_of,
 )
@@ -234,7 +235,7 @@ class Search:
         device, (_, splits, capacity) = words.device, words.shape
         keys = torch.full((len(users), self.k), EMPTY, device=device)
         stored = counts.flatten().long()
-        owner = _repeat(stored)
+        owner = repeat(stored)
         slot = torch.arange(len(owner), device=device) - (stored.cumsum(0) - stored)[owner]
         entries = words.flatten()[owner * capacity + slot]
         bit_ends = torch.cat([torch.zeros(1, dtype=torch.int64, device=device), _bits(entries)])
@@ -245,7 +246,7 @@ class Search:
         longest = int(candidates.max())
         for start, stop in row_blocks(len(users), max(1, PAIRS // max(longest, self.k))):
             part = slice(int(word_ends[start]), int(word_ends[stop]))
-            rows = _repeat(candidates[start:stop])
+            rows = repeat(candidates[start:stop])
             if not len(rows):
                 continue
             places = torch.empty(len(rows), dtype=torch.int32, device=device)
@@ -298,11 +299,6 @@ def _words(n_outfits: int) -> int:
 def _launch(kernel: Any, size: int, block: int, inputs: tuple[Any, ...], **shape: int) -> None:
     """Run a kernel on `size` elements, `block` to a program."""
     kernel[(triton.cdiv(size, block),)](*inputs, **shape, block=block, enable_fp_fusion=False)
-
-
-def _repeat(counts: Tensor) -> Tensor:
-    """Each index of `counts (R,)` as often as its count says, ascending."""
-    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
 
 def _bits(entries: Tensor) -> Tensor:

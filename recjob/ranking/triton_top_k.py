@@ -16,18 +16,26 @@ import triton  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from recjob.errors import RecjobError
-from recjob.ranking.exact import EMPTY, Float32Array, Int64Array, best, decode, encode
+from recjob.ranking.exact import EMPTY, Float32Array, Int64Array
 from recjob.ranking.triton_kernels import scan_tiles
 from recjob.ranking.triton_search import BITS, TILE, Search, Tile
-from recjob.ranking.triton_vectors import DeviceOutfits, DeviceUsers, leaf_order
+from recjob.ranking.triton_vectors import (
+    DeviceOutfits,
+    DeviceUsers,
+    encode,
+    indices_of,
+    leaf_order,
+    repeat,
+    scores_of,
+)
 
 USERS_PER_BLOCK: Final = 2**14
 """Users scanned at once: 128 blocks of 128 rows, about the multiprocessors of a large GPU."""
 WORDS_BYTES: Final = 2**29
 """Device memory for the candidates of a block of users; large k makes blocks smaller."""
-BARRED_BYTES: Final = 2**30
+BARRED_BYTES: Final = 2**31
 """Device memory for the bits of excluded pairs: one bit for each pair of a block of users."""
-SEEN_PER_BLOCK: Final = 2**24
+SEEN_PER_BLOCK: Final = 2**22
 """Excluded pairs of a block of users (one user may have more) on their way to the device."""
 MEMORY_SHARE: Final = 0.5
 """Of the device's free memory, for outfits; the rest is for users and candidates."""
@@ -95,7 +103,8 @@ def compute_device() -> torch.device:
 
 def users_per_block(search: Search, has_exclude: bool) -> int:
     """Users whose candidates, and whose excluded pairs' bits, fit into their memory."""
-    rows = min(USERS_PER_BLOCK, WORDS_BYTES // (8 * 2 * search.plan.per_split(2)))
+    words = 2 * search.plan.per_split(2) + search.k  # and the keys chosen from them
+    rows = min(USERS_PER_BLOCK, WORDS_BYTES // (8 * words))
     if has_exclude:
         rows = min(rows, BARRED_BYTES * BITS // (4 * len(search.outfits.halves)))
     return max(1, rows // search.tile.rows) * search.tile.rows
@@ -117,15 +126,21 @@ def _add_shard(
             indptr, excluded = exclude
             ends = indptr[start + 1 : stop + 1] - indptr[start]
             stop = start + max(1, int(np.searchsorted(ends, SEEN_PER_BLOCK, side="right")))
-            rows = np.repeat(np.arange(stop - start), np.diff(indptr[start : stop + 1]))
-            columns = excluded[indptr[start] : indptr[stop]].astype(np.int64)
-            seen = torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+            lengths = np.diff(indptr[start : stop + 1]).astype(np.int64)
+            columns = excluded[indptr[start] : indptr[stop]].astype(np.int64, copy=False)
+            seen = (
+                repeat(torch.tensor(lengths, device=device)),
+                torch.tensor(columns, device=device),
+            )
         block = torch.tensor(users[start:stop], device=device)
-        keys = search.best(DeviceUsers.of(block, search.outfits, seen)).cpu().numpy()
-        before_indices, before_scores = indices[start:stop], scores[start:stop]
-        before = np.where(before_indices < 0, EMPTY, encode(before_scores, before_indices))
-        merged = best(np.concatenate([before, keys], axis=1), indices.shape[1])
-        indices[start:stop], scores[start:stop] = decode(merged)
+        keys = search.best(DeviceUsers.of(block, search.outfits, seen))
+        # Views of the output: the device writes into them, and the host needs no copy.
+        own = torch.from_numpy(indices[start:stop]), torch.from_numpy(scores[start:stop])
+        before = encode(own[1].to(device), own[0].to(device))
+        before = before.masked_fill(own[0].to(device) < 0, EMPTY)
+        merged = torch.cat([before, keys], dim=1).topk(indices.shape[1], dim=1).values
+        own[0].copy_(indices_of(merged))
+        own[1].copy_(scores_of(merged))
         start = stop
 
 

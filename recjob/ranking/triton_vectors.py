@@ -247,6 +247,16 @@ def scores_of(keys: Tensor) -> Tensor:
     return scores.masked_fill(keys == EMPTY, -torch.inf)
 
 
+def indices_of(keys: Tensor) -> Tensor:
+    """The indices of `keys`, int64, -1 where one is EMPTY."""
+    return (_LOW - (keys & _LOW)).masked_fill(keys == EMPTY, -1)
+
+
+def repeat(counts: Tensor) -> Tensor:
+    """Each index of `counts (R,)` as often as its count says, ascending."""
+    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+
 def row_blocks(n_rows: int, rows_per_block: int) -> Iterator[tuple[int, int]]:
     """Ranges of at most `rows_per_block` rows."""
     for start in range(0, n_rows, rows_per_block):

@@ -14,11 +14,11 @@ from triton.compiler import ASTSource  # type: ignore[import-untyped]
 
 from recjob.errors import RecjobError
 from recjob.ranking import triton_top_k
-from recjob.ranking.exact import encode, tree_sum
+from recjob.ranking.exact import EMPTY, encode, tree_sum
 from recjob.ranking.triton_kernels import scan_tiles, score_pairs
 from recjob.ranking.triton_search import TILE, Plan, _bits
 from recjob.ranking.triton_vectors import encode as device_encode
-from recjob.ranking.triton_vectors import in_leaf_order, leaf_order, scores_of
+from recjob.ranking.triton_vectors import in_leaf_order, indices_of, leaf_order, scores_of
 from tests.ranking.test_top_k import vectors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,15 +41,23 @@ def test_in_the_interpreter(file: str, names: str) -> None:
     assert "skipped" not in result.stdout
 
 
-@pytest.mark.parametrize(("architecture", "instruction"), [(80, "mma.sync"), (90, "wgmma")])
+@pytest.mark.parametrize(
+    ("architecture", "instruction", "width", "chunk"),
+    [(80, "mma.sync", 128, 128), (90, "wgmma", 128, 128), (90, "wgmma", 256, 64)],
+)
 def test_the_scan_compiles_for_gpus(
-    architecture: int, instruction: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    architecture: int,
+    instruction: str,
+    width: int,
+    chunk: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On tensor cores, tiles fetched ahead, and two programs fit on a multiprocessor."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types = {"users": "*fp16", "outfits": "*fp16", "lines": "*fp32", "words": "*i64"}
     types |= {"barred": "*i32", "counts": "*i32"}
-    shape = {"width": 128, "chunk": 128, "has_barred": True}
+    shape = {"width": width, "chunk": chunk, "has_barred": True}
     shape |= {"block_rows": TILE.rows, "block_columns": TILE.columns}
     compiled = compile_for(architecture, scan_tiles, types, shape, TILE.warps, TILE.stages)
     assert instruction in compiled.asm["ptx"]
@@ -107,6 +115,9 @@ def test_keys_are_those_of_every_engine() -> None:
     keys = device_encode(torch.from_numpy(scores), torch.from_numpy(indices))
     np.testing.assert_array_equal(keys.numpy(), encode(scores, indices))
     np.testing.assert_array_equal(scores_of(keys).numpy(), scores)
+    np.testing.assert_array_equal(indices_of(keys).numpy(), indices)
+    empty = torch.tensor([EMPTY])
+    assert (indices_of(empty), scores_of(empty)) == (torch.tensor([-1]), torch.tensor([-np.inf]))
 
 
 def test_bits_of_words() -> None:
