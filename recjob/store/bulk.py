@@ -7,7 +7,8 @@ way, and tables with texts as CSV through Arrow. No Python loop touches a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,6 +23,8 @@ from sqlalchemy import Connection
 
 CHUNK_ROWS = 65_536
 """Rows encoded at a time: some 15 MB of recommendations, which fits the caches well enough."""
+BLOCK_ROWS = 1024
+"""Rows of fixed width put together at a time, in a core's cache."""
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 NULL = -1
@@ -186,14 +189,22 @@ def _read(
 def encode(columns: list[Column]) -> Iterator[Bytes]:
     """The rows of COPY BINARY without header and trailer, in chunks of `CHUNK_ROWS`."""
     n = len(columns[0].vectors) if isinstance(columns[0], Halfvec) else len(columns[0])
+    fixed = all(isinstance(column, np.ndarray | Halfvec) for column in columns)
     for start in range(0, n, CHUNK_ROWS):
-        chunk = slice(start, min(start + CHUNK_ROWS, n))
-        fields = [_field(column, chunk) for column in columns]
-        fixed = [field for field in fields if isinstance(field, np.ndarray)]
-        if len(fixed) == len(fields):
-            yield _fixed_rows(fixed)
-        else:
-            yield _ragged_rows(fields)
+        stop = min(start + CHUNK_ROWS, n)
+        yield _fixed_rows(columns, start, stop) if fixed else _ragged_rows(columns, start, stop)
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A column of fields of one width: bytes the same in each row, then those of each row."""
+
+    same: Bytes
+    """(h,)"""
+    width: int
+    """Of all."""
+    own: Callable[[slice], Bytes]
+    """(n, width - h) of a slice of rows; it may be overwritten by the next call."""
 
 
 @dataclass(frozen=True)
@@ -205,23 +216,35 @@ class _Ragged:
     null: NDArray[np.bool_]
 
 
-def _fixed_rows(fields: list[NDArray[Any]]) -> Bytes:
-    dtype: list[Any] = [("n", ">i2")]
-    for place, field in enumerate(fields):
-        dtype += [(f"l{place}", ">i4"), (f"v{place}", field.dtype, field.shape[1:])]
-    rows = np.empty(len(fields[0]), dtype)
-    rows["n"] = len(fields)
-    for place, field in enumerate(fields):
-        rows[f"l{place}"] = _width(field)
-        rows[f"v{place}"] = field
-    return rows.view(np.uint8)
+def _fixed_rows(columns: list[Column], start: int, stop: int) -> Bytes:
+    fields = [_fixed(column, BLOCK_ROWS) for column in columns]
+    same = [_bytes_of(len(fields), ">i2")]
+    for field in fields:
+        own = np.zeros(field.width - len(field.same), np.uint8)
+        same += [_bytes_of(field.width, ">i4"), field.same, own]
+    pattern = np.concatenate(same)
+    rows = np.empty((stop - start, len(pattern)), np.uint8)
+    for first in range(start, stop, BLOCK_ROWS):
+        chunk = slice(first, min(first + BLOCK_ROWS, stop))
+        # Bytes, not a structured array of the fields: numpy copies nested ones part by part.
+        block = rows[first - start : chunk.stop - start]
+        block[:] = pattern
+        end = 2
+        for field in fields:
+            end += 4 + field.width
+            block[:, end - field.width + len(field.same) : end] = field.own(chunk)
+    return rows.reshape(-1)
 
 
-def _ragged_rows(fields: list[NDArray[Any] | _Ragged]) -> Bytes:
-    first = fields[0]
-    n = len(first.null) if isinstance(first, _Ragged) else len(first)
+def _ragged_rows(columns: list[Column], start: int, stop: int) -> Bytes:
+    n = stop - start
+    chunk = slice(start, stop)
+    fields = [
+        _fixed(column, n) if isinstance(column, np.ndarray | Halfvec) else _ragged(column[chunk])
+        for column in columns
+    ]
     widths = [
-        np.diff(field.offsets) if isinstance(field, _Ragged) else np.full(n, _width(field))
+        np.diff(field.offsets) if isinstance(field, _Ragged) else np.full(n, field.width)
         for field in fields
     ]
     sizes = 2 + sum(width + 4 for width in widths)
@@ -239,69 +262,83 @@ def _ragged_rows(fields: list[NDArray[Any] | _Ragged]) -> Bytes:
         else:
             _scatter(buffer, place, width.astype(">i4"))
             place = place + 4
-            _scatter(buffer, place, field)
+            _scatter(buffer, place, np.broadcast_to(field.same, (n, len(field.same))))
+            _scatter(buffer, place + len(field.same), field.own(chunk))
         place = place + width
     return buffer
 
 
 def _scatter(buffer: Bytes, places: NDArray[np.int64], values: NDArray[Any]) -> None:
     """Write row i of `values` at places[i]."""
-    data = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+    data = _row_bytes(values)
     buffer[places[:, None] + np.arange(data.shape[1])] = data
 
 
-def _width(field: NDArray[Any]) -> int:
-    """Bytes per row."""
-    return int(field.dtype.itemsize * np.prod(field.shape[1:], dtype=np.int64))
+def _bytes_of(number: int, kind: str) -> Bytes:
+    return np.frombuffer(np.array(number, kind), np.uint8)
 
 
-def _field(column: Column, chunk: slice) -> NDArray[Any] | _Ragged:
-    """The field values of a chunk as they go over the wire."""
-    if isinstance(column, Halfvec):
-        return _halfvec(column.vectors[chunk])
-    if isinstance(column, np.ndarray):
-        values = column[chunk]
-        if values.ndim == 2:
-            return _array(values)
-        return values if values.dtype.kind == "S" else _big_endian(values)
-    part = column[chunk]
+def _row_bytes(values: NDArray[Any]) -> Bytes:
+    """(n, bytes of a row)"""
+    width = values.dtype.itemsize * math.prod(values.shape[1:])
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
+
+
+def _ragged(part: pa.Array | pa.ChunkedArray) -> _Ragged:
     if isinstance(part, pa.ChunkedArray):
         part = part.combine_chunks()
     return _times(part) if pa.types.is_timestamp(part.type) else _texts(part)
 
 
-def _big_endian(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind + str(values.dtype.itemsize) not in _ELEMENT_OIDS:
-        raise TypeError(f"no Postgres type for {values.dtype}")
-    return values.astype(values.dtype.newbyteorder(">"))
-
-
-def _halfvec(vectors: NDArray[Any]) -> NDArray[Any]:
-    rows = np.empty(
-        len(vectors), [("dimensions", ">i2"), ("unused", ">i2"), ("v", ">f2", vectors.shape[1:])]
+def _fixed(column: Column, rows: int) -> _Fixed:
+    """How a column goes over the wire, by slices of at most `rows` rows."""
+    if isinstance(column, Halfvec):
+        return _halfvec(column.vectors)
+    assert isinstance(column, np.ndarray)
+    if column.ndim == 2:
+        return _array(column, rows)
+    wire = column.dtype if column.dtype.kind == "S" else _big_endian(column.dtype)
+    return _Fixed(
+        np.empty(0, np.uint8), wire.itemsize, lambda chunk: _row_bytes(column[chunk].astype(wire))
     )
-    rows["dimensions"], rows["unused"] = vectors.shape[1], 0
-    with np.errstate(over="ignore"):  # an infinity is refused by the server
-        rows["v"] = vectors
-    return rows
 
 
-def _array(values: NDArray[Any]) -> NDArray[Any]:
+def _big_endian(kind: np.dtype[Any]) -> np.dtype[Any]:
+    if kind.kind + str(kind.itemsize) not in _ELEMENT_OIDS:
+        raise TypeError(f"no Postgres type for {kind}")
+    return kind.newbyteorder(">")
+
+
+def _halfvec(vectors: NDArray[Any]) -> _Fixed:
+    """The number of dimensions, an unused number, and the elements."""
+    dimensions = vectors.shape[1]
+
+    def own(chunk: slice) -> Bytes:
+        with np.errstate(over="ignore"):  # an infinity is refused by the server
+            return _row_bytes(vectors[chunk].astype(">f2"))
+
+    same = np.concatenate([_bytes_of(dimensions, ">i2"), _bytes_of(0, ">i2")])
+    return _Fixed(same, len(same) + 2 * dimensions, own)
+
+
+def _array(values: NDArray[Any], rows: int) -> _Fixed:
     """One-dimensional Postgres arrays: a header, then each element with its width."""
-    n, k = values.shape
-    oid = _ELEMENT_OIDS[values.dtype.kind + str(values.dtype.itemsize)]
-    header = [("dimensions", ">i4"), ("has_null", ">i4"), ("oid", ">i4")]
-    if k == 0:
-        rows = np.zeros(n, header)
-        rows["oid"] = oid
-        return rows
-    element = [("width", ">i4"), ("value", values.dtype.newbyteorder(">"))]
-    rows = np.empty(n, [*header, ("length", ">i4"), ("first", ">i4"), ("elements", element, (k,))])
-    rows["dimensions"], rows["has_null"], rows["oid"] = 1, 0, oid
-    rows["length"], rows["first"] = k, 1
-    rows["elements"]["width"] = values.dtype.itemsize
-    rows["elements"]["value"] = values
-    return rows
+    k = values.shape[1]
+    kind = _big_endian(values.dtype)
+    oid = _ELEMENT_OIDS[kind.kind + str(kind.itemsize)]
+    dimensions, no_null, first = int(k > 0), 0, 1
+    header = [dimensions, no_null, oid] + ([k, first] if k else [])
+    # Made once: the page faults of new memory would cost more than all the rest.
+    elements = np.empty((rows, k), [("width", ">i4"), ("value", kind)])
+    elements["width"] = kind.itemsize
+
+    def own(chunk: slice) -> Bytes:
+        part = elements[: chunk.stop - chunk.start]
+        part["value"] = values[chunk]
+        return _row_bytes(part)
+
+    same = np.frombuffer(np.array(header, ">i4"), np.uint8)
+    return _Fixed(same, len(same) + k * (4 + kind.itemsize), own)
 
 
 def _times(part: pa.Array) -> _Ragged:

@@ -53,23 +53,48 @@ class LoadedLists:
 
 
 def check_lists(lists: RunLists) -> None:
-    """What can be seen without the database; RefusedError names the first bad list."""
+    """What can be seen without the database; RefusedError names the first bad list.
+
+    Not whether a user has two lists, which may be in different shards: the primary key tells.
+    """
     shape = lists.outfits.shape
     if len(shape) != 2 or lists.scores.shape != shape:
         raise ValueError(f"outfits of shape {shape}, scores of shape {lists.scores.shape}")
     if not lists.users.shape == lists.kinds.shape == shape[:1]:
         raise ValueError(f"{shape[0]} lists, {len(lists.users)} users, {len(lists.kinds)} kinds")
     real = lists.outfits != PADDING
-    _refuse(lists, (real[:, 1:] & ~real[:, :-1]).any(axis=1), "has a gap")
-    _refuse(lists, (real & ~np.isfinite(lists.scores)).any(axis=1), "has a score that is no number")
+    _refuse(lists, real[:, 1:] > real[:, :-1], "has a gap")
+    _refuse(lists, real & ~np.isfinite(lists.scores), "has a score that is no number")
     if lists.ordered:
         rises = (lists.scores[:, 1:] > lists.scores[:, :-1]) & real[:, 1:]
-        _refuse(lists, rises.any(axis=1), "has scores that rise")
+        _refuse(lists, rises, "has scores that rise")
     ranked = np.sort(lists.outfits, axis=1)
     twice = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] != PADDING)
-    _refuse(lists, twice.any(axis=1), "has an outfit twice")
-    if len(np.unique(lists.users)) != len(lists.users):
-        raise RefusedError("the run has two lists for one user; nothing was published")
+    _refuse(lists, twice, "has an outfit twice")
+
+
+def encode_lists(run_id: int, keys: CatalogKeys, lists: RunLists) -> list[NDArray[np.uint8]]:
+    """The lists as rows of COPY BINARY in chunks, after the checks that need no database."""
+    check_lists(lists)
+    lengths = np.count_nonzero(lists.outfits != PADDING, axis=1)
+    user_keys = np.where(lists.users == VISITOR, VISITOR_KEY, keys.users[lists.users])
+    result: list[NDArray[np.uint8]] = []
+    # Lists of one length and kind are rows of one width, which is the fast way in.
+    groups = lengths * len(KINDS) + lists.kinds
+    sizes = np.bincount(groups)
+    for group in np.flatnonzero(sizes).tolist():
+        length, kind = divmod(group, len(KINDS))
+        size = int(sizes[group])
+        rows = slice(None) if size == len(groups) else np.flatnonzero(groups == group)
+        columns: dict[str, Any] = {
+            "run_id": np.full(size, run_id, np.int32),
+            "user_key": user_keys[rows].astype(np.int32),
+            "kind": np.full(size, KINDS[kind].encode()),
+            "outfit_keys": keys.outfits[lists.outfits[rows][:, :length]],
+            "scores": lists.scores[rows][:, :length].astype(np.float32, copy=False),
+        }
+        result += encode([columns[name] for name in COLUMNS])
+    return result
 
 
 def copy_lists(
@@ -88,7 +113,7 @@ def copy_lists(
             for piece in _pieces(shards):
                 sent[0] += len(piece.users)
                 sent[1] += int(np.count_nonzero(piece.outfits != PADDING))
-                following = pool.submit(_encoded, run_id, keys, piece)
+                following = pool.submit(encode_lists, run_id, keys, piece)
                 if ahead is not None:
                     yield from ahead.result()
                 ahead = following
@@ -170,31 +195,11 @@ def _pieces(shards: Iterable[RunLists]) -> Iterator[RunLists]:
             )
 
 
-def _encoded(run_id: int, keys: CatalogKeys, lists: RunLists) -> list[NDArray[np.uint8]]:
-    """Rows of COPY BINARY, after the checks that need no database."""
-    check_lists(lists)
-    lengths = (lists.outfits != PADDING).sum(axis=1)
-    user_keys = np.where(lists.users == VISITOR, VISITOR_KEY, keys.users[lists.users])
-    result: list[NDArray[np.uint8]] = []
-    # Lists of one length and kind are rows of one width, which is the fast way in.
-    groups = lengths * len(KINDS) + lists.kinds
-    for group in np.unique(groups).tolist():
-        length, kind = divmod(group, len(KINDS))
-        rows = np.flatnonzero(groups == group)
-        columns: dict[str, Any] = {
-            "run_id": np.full(len(rows), run_id, np.int32),
-            "user_key": user_keys[rows].astype(np.int32),
-            "kind": np.full(len(rows), KINDS[kind].encode()),
-            "outfit_keys": keys.outfits[lists.outfits[rows, :length]],
-            "scores": lists.scores[rows, :length].astype(np.float32, copy=False),
-        }
-        result += encode([columns[name] for name in COLUMNS])
-    return result
-
-
 def _refuse(lists: RunLists, bad: BoolArray, what: str) -> None:
+    """`bad` (U, n): wrong places of each list."""
     if bad.any():
+        wrong = bad.any(axis=1)
         raise RefusedError(
-            f"{int(bad.sum())} of {len(bad)} lists are wrong; that of user number "
-            f"{int(lists.users[bad.argmax()])} {what}; nothing was published"
+            f"{int(wrong.sum())} of {len(bad)} lists are wrong; that of user number "
+            f"{int(lists.users[wrong.argmax()])} {what}; nothing was published"
         )
