@@ -9,7 +9,10 @@ from recjob.errors import NotFoundError
 from recjob.jobs.nightly_recommend import nightly_recommend
 from recjob.jobs.queries import (
     models,
+    publish_run,
     recommendations,
+    run_details,
+    run_difference,
     runs,
     show_earlier_run,
     upgrade_schema,
@@ -69,6 +72,43 @@ def test_runs_and_back_again(shop: Shop) -> None:
         show_earlier_run(shop.settings, 999)
 
 
+def test_runs_side_by_side(shop: Shop) -> None:
+    [first] = runs(shop.settings)
+    with pytest.raises(NotFoundError, match=f"no run to compare run {first.run} with"):
+        run_difference(shop.settings, None, None)
+    again = shop.run("nightly-recommend", nightly_recommend).run_id
+    details = [run_details(shop.settings, run) for run in (first.run, again, None)]
+    assert details[2] == details[1]
+    assert details[0].digest == details[1].digest
+    assert (details[1].run, details[1].shown, details[0].shown) == (again, True, False)
+    assert (details[1].k, details[1].visitors) == (K, True)
+    assert details[1].model == models(shop.settings)[0].model
+    same = run_difference(shop.settings, None, None)
+    assert (same.before.run, same.after.run) == (first.run, again)
+    assert (same.mean_overlap, same.users_changed, same.users_reordered) == (1, 0, 0)
+    [(gone,)] = shop.rows("SELECT min(outfit_id) FROM current_recommendation")
+    shop.rows("UPDATE outfit SET available = false WHERE outfit_id = %s", gone)
+    other = shop.run("nightly-recommend", nightly_recommend).run_id
+    found = run_difference(shop.settings, again, other)
+    assert found.users_changed > 0
+    assert found.outfits_gone >= 1
+    assert found.mean_overlap is not None
+    assert found.mean_overlap < 1
+    assert run_details(shop.settings, other).digest != details[1].digest
+    assert publish_run(shop.settings, again).shown
+    assert run_details(shop.settings, None).run == again
+    # Now the one seen last is the newer.
+    back = run_difference(shop.settings, None, None)
+    assert (back.before.run, back.after.run) == (other, again)
+    for missing in (
+        lambda: run_details(shop.settings, 999),
+        lambda: publish_run(shop.settings, 999),
+        lambda: run_difference(shop.settings, 999, None),
+    ):
+        with pytest.raises(NotFoundError, match=r"run 999 is not kept; .*runs list"):
+            missing()
+
+
 def test_who_has_no_list_and_why(shop: Shop) -> None:
     with pytest.raises(NotFoundError, match="no user 'nobody'"):
         recommendations(shop.settings, "nobody")
@@ -83,8 +123,11 @@ def test_nothing_is_there_yet(database: Database, database_settings: Settings) -
     assert runs(database_settings) == ()
     with pytest.raises(NotFoundError, match="no run is published"):
         recommendations(database_settings, "anna")
+    for ask in (show_earlier_run, run_details):
+        with pytest.raises(NotFoundError, match="no run is published"):
+            ask(database_settings, None)
     with pytest.raises(NotFoundError, match="no run is published"):
-        show_earlier_run(database_settings, None)
+        run_difference(database_settings, None, None)
 
 
 def test_upgrading_what_is_current_changes_nothing(

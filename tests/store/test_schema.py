@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from recjob.errors import RefusedError, UserError
@@ -69,6 +69,55 @@ def test_down_with_data_and_a_loose_partition(empty: Engine, migrated: Engine) -
     with empty.begin() as connection:
         connection.execute(text("CREATE EXTENSION vector"))
     assert objects(migrated) == objects(empty)
+
+
+def test_kept_runs_and_mixes_go_up_and_down_with_their_data(empty: Engine) -> None:
+    """0006: lists of before show in full, and what is newer shows as before."""
+    read = text("SELECT user_id, rank, outfit_id FROM current_recommendation ORDER BY 1, 2")
+    schema.upgrade(empty, "0005")
+    with empty.begin() as connection:
+        write_before_mixes(connection)
+        before = connection.execute(read).all()
+    assert before == [("u", 1, "a"), ("u", 2, "b"), ("u", 3, "c")]
+    schema.upgrade(empty, "0006")
+    with empty.begin() as connection:
+        assert connection.execute(read).all() == before
+        assert connection.execute(
+            text("SELECT run_id, shown, held, statistics FROM recommendation_run ORDER BY run_id")
+        ).all() == [(1, 1, None, {}), (2, 3, None, {})]
+        for statement in (
+            "INSERT INTO outfit (outfit_id, origin) VALUES ('liked', 'mix'), ('unused', 'mix')",
+            "INSERT INTO interaction SELECT 1, outfit_key FROM outfit WHERE outfit_id = 'liked'",
+            "UPDATE recommendation_run SET shown = 2 WHERE run_id = 2",
+            "INSERT INTO recommendation VALUES (2, 0, 'stranger', '{2}', '{1}')",
+        ):
+            connection.execute(text(statement))
+        seen = connection.execute(read).all()
+    assert seen == [("u", 1, "a"), ("u", 2, "b"), (None, 1, "b")]
+    schema.downgrade(empty, "0005")
+    with empty.begin() as connection:
+        assert connection.execute(read).all() == seen[:2]
+        outfits = connection.scalars(text("SELECT outfit_id FROM outfit ORDER BY 1")).all()
+        assert outfits == ["a", "b", "c", "liked"]
+    schema.upgrade(empty)
+    with empty.begin() as connection:
+        assert connection.execute(read).all() == [*seen[:2], (None, 1, "b")]
+
+
+def write_before_mixes(connection: Connection) -> None:
+    """A user, three outfits without items, and two runs as of version 0005."""
+    for statement in (
+        "INSERT INTO app_user (user_id) VALUES ('u')",
+        "INSERT INTO outfit (outfit_id) VALUES ('a'), ('b'), ('c')",
+        "INSERT INTO job_run (job, host, pid, outcome, ended) "
+        "SELECT 'nightly-recommend', 'host', 1, 'done', now() FROM generate_series(1, 2)",
+        "SELECT create_recommendation_partition(run) FROM generate_series(1, 2) AS run",
+        "INSERT INTO recommendation_run_2 VALUES (2, 1, 'warm', '{1,2,3}', '{1,1,1}')",
+        "SELECT seal_recommendation_partition(run) FROM generate_series(1, 2) AS run",
+        "SELECT attach_recommendation_partition(run) FROM generate_series(1, 2) AS run",
+        "UPDATE publication SET current_run = 2, previous_runs = '{1}'",
+    ):
+        connection.execute(text(statement))
 
 
 def test_down_leaves_the_roles_to_other_databases(empty: Engine, migrated: Engine) -> None:
