@@ -62,10 +62,12 @@ def test_runs_and_back_again(shop: Shop) -> None:
     assert show_earlier_run(shop.settings, None).run == first.run
     assert [run.shown for run in runs(shop.settings)] == [False, True]
     assert recommendations(shop.settings, "user-001").run == first.run
-    # The earlier run, without what was sold out since.
-    assert shop.lists() == {
-        user: [entry for entry in entries if entry[0] != gone] for user, entries in before.items()
-    }
+    # The earlier run; where something was sold out since, what came behind it has moved up.
+    for user, entries in shop.lists().items():
+        left = [entry for entry in before[user] if entry[0] != gone]
+        assert entries[: len(left)] == left
+        assert len(entries) == K
+        assert gone not in {outfit for outfit, _ in entries}
     assert show_earlier_run(shop.settings, second.run_id).shown
     assert shop.lists() == new
     with pytest.raises(NotFoundError, match=r"run 999 is not kept; .*runs list"):
