@@ -46,6 +46,10 @@ PAIRS: Final = 2**25
 MAX_CHUNK: Final = 128
 """Components multiplied at once; wider vectors are added up in pieces of `WIDE_CHUNK`."""
 WIDE_CHUNK: Final = 64
+LARGE_MEAN: Final = 200.0
+"""A Poisson number of at least this mean is taken for normal: its terms would underflow."""
+NORMAL_QUANTILE: Final = 3.3
+"""Of the standard normal distribution; beyond lies less than `MISSES`."""
 PAIR_BLOCK: Final = 32
 """Pairs scored by a program: 128 float64 products of each fill the registers of four warps."""
 WORD_BLOCK: Final = 256
@@ -65,8 +69,9 @@ class Tile:
 
 
 TILE: Final = Tile(rows=128, columns=128, warps=8, stages=2)
-"""Two programs of this shape fit on a multiprocessor of Hopper or Ampere (100 KiB of shared
-memory, at most 162 registers a thread, as compiled): one multiplies while the other selects."""
+"""Two programs of this shape fit on a multiprocessor of Hopper (100 KiB of shared memory and 110
+registers a thread, as compiled), so that one can multiply while the other selects; on Ampere one
+(162 registers). Chosen from compiled code; `recjob.bench.gpu --tiles` times this and others."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,7 @@ class Plan:
         Of the k best, a Poisson number with mean k * sampled / outfits is in the sample. The rank
         is the first that this number reaches with probability `MISSES` at most.
         """
-        mean = k * n_sampled / n_outfits
-        term = reached = math.exp(-mean)
-        rank = 1
-        # Far from the mean of a large k the normal tail is as good and does not underflow.
-        while 1 - reached > MISSES and mean < _LARGE_MEAN:
-            term *= mean / rank
-            reached += term
-            rank += 1
-        if mean >= _LARGE_MEAN:
-            rank = math.ceil(mean + _NORMAL_QUANTILE * math.sqrt(mean) + 1)
+        rank = _rare_count(k * n_sampled / n_outfits)
         if rank > n_sampled:
             return cls(rank, _words(n_outfits))
         step = n_outfits / n_sampled
@@ -105,11 +101,6 @@ class Plan:
         """Places of a user in each of `splits`, with room for an uneven distribution."""
         mean = self.words / splits
         return math.ceil(mean + DEVIATIONS * math.sqrt(mean) + SPARE_WORDS)
-
-
-_LARGE_MEAN: Final = 200.0
-_NORMAL_QUANTILE: Final = 3.3
-"""Of the standard normal distribution, beyond which lies less than `MISSES`."""
 
 
 class Search:
@@ -140,8 +131,8 @@ class Search:
                 return keys
             open_rows, left = open_rows[still], left.take(still)
             lines = left.lines_for(kth[still])
-            # The line of a score found needs no proof: `lines_for` lies below all that may count.
-            # Should the scan of it not overflow, `highest_behind` is below that score again.
+            # Nothing behind these lines scores as much as what is found: the next scan settles
+            # the user, unless its places overflow again.
         keys[open_rows] = self._in_pieces(left, scores_of(keys[open_rows, -1]))
         return keys
 
@@ -278,6 +269,19 @@ class Search:
         blocks = -(-n_rows // self.tile.rows)
         programs = PROGRAMS_PER_PROCESSOR * _processors(_of(self.outfits))
         return max(1, min(programs // blocks, self._tiles))
+
+
+def _rare_count(mean: float) -> int:
+    """The first number that a Poisson number reaches with probability `MISSES` at most."""
+    if mean >= LARGE_MEAN:
+        return math.ceil(mean + NORMAL_QUANTILE * math.sqrt(mean) + 1)
+    count, term = 1, math.exp(-mean)
+    below = term
+    while 1 - below > MISSES:
+        term *= mean / count
+        below += term
+        count += 1
+    return count
 
 
 @cache

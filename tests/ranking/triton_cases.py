@@ -1,12 +1,14 @@
 """Cases of the Triton engine beyond the contract; `test_triton_top_k.py` runs them interpreted."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from recjob.bench import gpu
 from recjob.ranking import triton_search, triton_top_k, triton_vectors
 from recjob.ranking.exact import pair_scores
 from recjob.ranking.triton_search import Plan, Search, Tile
@@ -35,17 +37,17 @@ def test_sizes_that_divide_badly(tile: Tile, width: int) -> None:
 
 
 def test_lists_of_1024() -> None:
-    users, outfits = vectors(4, 5, 32), vectors(5, 9000, 32)
+    users, outfits = vectors(4, 3, 32), vectors(5, 8500, 32)
     found = triton_top_k.triton_top_k(users, outfits, 1024)
     assert_same(found, naive(users, outfits, 1024))
 
 
 def test_shards_of_outfits_and_blocks_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    users, outfits = vectors(6, 40, 24), vectors(7, 2000, 24)
-    outfits[1000:] = outfits[:1000]  # ties between shards
-    exclude, allowed = some_seen(40, 2000, 90), np.arange(2000) % 3 != 0
-    allowed[600:1300] = False  # a shard without any
-    monkeypatch.setattr(triton_top_k, "_outfits_per_shard", lambda *_: 600)
+    users, outfits = vectors(6, 30, 24), vectors(7, 1600, 24)
+    outfits[800:] = outfits[:800]  # ties between shards
+    exclude, allowed = some_seen(30, 1600, 90), np.arange(1600) % 3 != 0
+    allowed[500:1100] = False  # a shard without any
+    monkeypatch.setattr(triton_top_k, "_outfits_per_shard", lambda *_: 500)
     monkeypatch.setattr(triton_top_k, "WORDS_BYTES", 0)
     monkeypatch.setattr(triton_top_k, "SEEN_PER_BLOCK", 500)
     found = triton_top_k.triton_top_k(users, outfits, 30, exclude, allowed, tile=TILES[0])
@@ -68,23 +70,24 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_one_scan_does_for_almost_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_vectors, "SAMPLE", 500)
     calls = scans(monkeypatch)
-    users, outfits = vectors(8, 200, 32), vectors(9, 4000, 32)
+    users, outfits = vectors(8, 120, 32), vectors(9, 3000, 32)
     exclude = csr([np.argsort(-outfits @ user)[:40].tolist() for user in users])
     found = triton_top_k.triton_top_k(users, outfits, 10, exclude)
     assert_same(found, naive(users, outfits, 10, exclude))
-    assert calls[0] == 200
+    assert calls[0] == 120
     assert sum(calls[1:]) <= 4
 
 
-@pytest.mark.parametrize("line", [-np.inf, 0.2, np.inf])
-@pytest.mark.parametrize("alike", [1, 400])
+@pytest.mark.parametrize(
+    ("line", "alike"), [(-np.inf, 1), (-np.inf, 200), (0.2, 1), (np.inf, 1), (np.inf, 200)]
+)
 def test_any_first_line_gives_the_same_lists(
     line: float, alike: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Too low, places overflow; too high, candidates are missing: both are noticed."""
     users = vectors(10, 6, 16)
     users[3] = 0
-    outfits = np.repeat(vectors(11, 800 // alike, 16), alike, axis=0)
+    outfits = np.repeat(vectors(11, 400 // alike, 16), alike, axis=0)
     expected = naive(users, outfits, 7)
     monkeypatch.setattr(triton_vectors, "SAMPLE", 100)
     monkeypatch.setattr(Plan, "per_split", lambda *_: 3)
@@ -97,7 +100,7 @@ def test_any_first_line_gives_the_same_lists(
 def test_scans_end_where_every_outfit_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plan, "per_split", lambda *_: 7)
     calls = scans(monkeypatch)
-    users, outfits = vectors(12, 3, 16), np.repeat(vectors(13, 1, 16), 2000, axis=0)
+    users, outfits = vectors(12, 3, 16), np.repeat(vectors(13, 1, 16), 1500, axis=0)
     indices, _ = triton_top_k.triton_top_k(users, outfits, 4, tile=TILES[0])
     np.testing.assert_array_equal(indices, np.tile(np.arange(4), (3, 1)))
     assert triton_search.SCANS < len(calls) < 40
@@ -134,3 +137,20 @@ def test_scores_equal_those_of_all_engines_to_the_last_bit(width: int) -> None:
     rows, columns = np.array(list(itertools.product(range(50), repeat=2))).T
     found = Search(on_device, 1)._exact(block, torch.tensor(rows), torch.tensor(columns).int())
     np.testing.assert_array_equal(found.numpy(), pair_scores(users, outfits, rows, columns))
+
+
+def test_the_bench_checks_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--quick"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 12
+    assert all(line["what"] == "check" and line["wrong_places"] == 0 for line in lines)
+
+
+def test_the_bench_notices_a_wrong_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_wrong(*inputs: object) -> object:
+        indices, scores = triton_top_k.triton_top_k(*inputs)  # type: ignore[arg-type]
+        indices[-1, -1] += 1
+        return indices, scores
+
+    monkeypatch.setattr(gpu, "triton_top_k", one_wrong)
+    assert gpu.main(["--quick"]) == 1
