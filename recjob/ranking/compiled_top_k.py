@@ -7,6 +7,7 @@ of Python take one block of users each; the products and the kernels run without
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,18 +106,13 @@ class _Catalog:
         pool: ThreadPoolExecutor,
     ) -> _Catalog:
         outfits = _read_only(outfits)
-        parts = range(0, len(outfits), _NORM_ROWS)
-        largest = np.float32(
-            max(pool.map(lambda start: _largest(outfits[start : start + _NORM_ROWS]).max(), parts))
-        )
-        exponent = int(exponents(np.array([largest], np.float32))[0])
+        parts = [
+            outfits[start : start + _NORM_ROWS] for start in range(0, len(outfits), _NORM_ROWS)
+        ]
+        largest = np.array([max(pool.map(kernels.largest_value, parts))], np.float32)
+        exponent = int(exponents(largest)[0])
         scale = powers(np.array([-exponent]))[0]
-        found = list(
-            pool.map(
-                lambda start: kernels.largest_norms(outfits[start : start + _NORM_ROWS], scale),
-                parts,
-            )
-        )
+        found = list(pool.map(kernels.largest_norms, parts, itertools.repeat(scale)))
         norm, error = (float(x) for x in np.max(found, axis=0))
         return cls(outfits, allowed, precision, exponent, norm, error)
 
@@ -166,7 +162,7 @@ class _Work:
         """Fill in the lists of a block of users."""
         catalog = self._catalog
         bf16 = catalog.precision == "bf16"
-        exponent = exponents(_largest(users))
+        exponent = exponents(np.maximum(users.max(axis=1), -users.min(axis=1)))
         scaled = users * powers(-exponent)[:, None]
         product = torch.from_numpy(scaled)
         norm = norms(scaled)
@@ -261,12 +257,6 @@ def _one_thread_per_product() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _largest(vectors: Float32Array) -> Float32Array:
-    """(R,) largest absolute value of each row."""
-    result: Float32Array = np.maximum(vectors.max(axis=1), -vectors.min(axis=1))
-    return result
 
 
 def _read_only(values: NDArray[Any]) -> NDArray[Any]:

@@ -20,7 +20,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from recjob.ranking.exact import EMPTY, Float32Array, Float64Array, Int64Array, Keys
-from recjob.ranking.lanes import LANES, at_least, fetch_row, first_set, float_bits, float_of
+from recjob.ranking.lanes import (
+    LANES,
+    TREE_WIDTH,
+    at_least,
+    fetch_row,
+    first_set,
+    float_bits,
+    float_of,
+    tree_product,
+)
 
 NOTHING: Final = 2**31 - 1
 """A threshold that no score reaches, when shifted like a score."""
@@ -113,6 +122,17 @@ def fill_fp32(
         count += 1
     block[count:] = 0
     columns[count:] = -1
+
+
+@njit(nogil=True)
+def largest_value(outfits: Float32Array) -> Any:
+    """Largest absolute value."""
+    largest = np.int32(0)
+    for row in range(len(outfits)):
+        for i in range(outfits.shape[1]):
+            # Without the sign, floats are in the order of their bits.
+            largest = max(largest, np.int32(float_bits(outfits[row, i]) & _SIGN))
+    return float_of(np.int32(largest))
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -274,11 +294,11 @@ def _rescore(lists: Lists, row: int) -> None:
 
 
 @njit(nogil=True)
-def _product(
-    user: Float64Array, outfits: Float32Array, column: int, terms: Float64Array
-) -> np.float32:
+def _product(user: Float64Array, outfits: Float32Array, column: int, terms: Float64Array) -> Any:
     """The score of a pair, in the order of additions of `exact.tree_sum`."""
     width = len(user)
+    if width == TREE_WIDTH:
+        return _rounded(tree_product(user, outfits, column))
     half = width // 2
     rest = width - half
     for i in range(half):
@@ -294,7 +314,13 @@ def _product(
         for i in range(half):
             terms[i] += terms[rest + i]
         width = rest
-    return np.float32(terms[0]) + np.float32(0)  # -0.0 becomes 0.0: they tie
+    return _rounded(terms[0])
+
+
+@njit(nogil=True)
+def _rounded(total: Any) -> Any:
+    """The score of a sum; -0.0 becomes 0.0: they tie."""
+    return np.float32(total) + np.float32(0)
 
 
 @njit(nogil=True)
