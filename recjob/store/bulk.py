@@ -1,6 +1,6 @@
 """Bulk data in and out of Postgres: COPY, encoded and decoded column-wise.
 
-In goes `COPY ... (FORMAT BINARY)`: rows of one width as a numpy structured array, rows with texts
+In goes `COPY ... (FORMAT BINARY)`: rows of one width put together in blocks of bytes, with texts
 or nulls by scattering the columns' bytes into one buffer. Out come fixed-width columns the same
 way, and tables with texts as CSV through Arrow. No Python loop touches a row.
 """
@@ -217,7 +217,7 @@ class _Ragged:
 
 
 def _fixed_rows(columns: list[Column], start: int, stop: int) -> Bytes:
-    fields = [_fixed(column, BLOCK_ROWS) for column in columns]
+    fields = [_fixed(column, min(BLOCK_ROWS, stop - start)) for column in columns]
     same = [_bytes_of(len(fields), ">i2")]
     for field in fields:
         own = np.zeros(field.width - len(field.same), np.uint8)
