@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEEN_PER_BLOCK: Final = 2**20
-"""Excluded pairs of a block of users (one user may have more): they are sorted, in memory."""
+"""Excluded pairs of the users at work (one user may have more): they are sorted, in memory."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,18 @@ class Exclusions:
 
 
 def user_blocks(
-    n_users: int, rows_per_block: int, exclusions: Exclusions | None
+    n_users: int, rows_per_block: int, exclusions: Exclusions | None, workers: int = 1
 ) -> Iterator[tuple[int, int]]:
-    """Ranges of users of bounded length and, but for single users, of bounded exclusions."""
+    """Ranges of users of bounded length and, but for single users, of bounded exclusions.
+
+    The bound is for all `workers` together, who have a block each at a time.
+    """
+    most_seen = SEEN_PER_BLOCK // workers
     start = 0
     while start < n_users:
         stop = min(n_users, start + rows_per_block)
         if exclusions is not None:
             ends = exclusions.indptr[start + 1 : stop + 1] - exclusions.indptr[start]
-            stop = start + max(1, int(np.searchsorted(ends, SEEN_PER_BLOCK, side="right")))
+            stop = start + max(1, int(np.searchsorted(ends, most_seen, side="right")))
         yield start, stop
         start = stop

@@ -29,7 +29,7 @@ from recjob.ranking.bounds import (
     norms,
     powers,
 )
-from recjob.ranking.exact import Float32Array, Float64Array, Int64Array
+from recjob.ranking.exact import MAX_OUTFITS, Float32Array, Float64Array, Int64Array
 from recjob.ranking.scan import ieee_products
 
 Precision = Literal["bf16", "fp32"]
@@ -76,7 +76,7 @@ def compiled_top_k(
             room.work.run(users[start:stop], seen, indices[start:stop], scores[start:stop])
 
         try:
-            for _ in pool.map(fill, user_blocks(n_users, rows, exclusions)):
+            for _ in pool.map(fill, user_blocks(n_users, rows, exclusions, workers)):
                 pass
         finally:
             pool.shutdown(cancel_futures=True)
@@ -212,8 +212,9 @@ class _Work:
         n_users = len(users)
         starts, outfits = np.zeros(n_users + 1, np.int64), _NO_SEEN
         if seen is not None:
-            order = np.lexsort((seen[1], seen[0]))
-            outfits = seen[1][order].astype(np.int64)
+            pairs = (seen[0].astype(np.int64) << 32) | seen[1].astype(np.int64)
+            pairs.sort()
+            outfits = pairs & MAX_OUTFITS
             np.cumsum(np.bincount(seen[0], minlength=n_users), out=starts[1:])
         shift = 16 if bf16 else 0
         thresholds = np.where(norm > 0, kernels.EVERYTHING >> shift, kernels.NOTHING >> shift)

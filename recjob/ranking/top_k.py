@@ -25,10 +25,10 @@ from recjob.ranking.torch_top_k import torch_top_k
 Engine = Literal["auto", "fp32", "bf16", "triton"]
 BoolArray = NDArray[np.bool_]
 
-PAIRS_WORTH_COMPILING: Final = 2**31
-"""Pairs from which on the compiled pass repays its compilation (3 to 5 s, once per process;
-it saves about 2 s per billion pairs)."""
-PAIRS_WORTH_CALLING: Final = 2**22
+PAIRS_WORTH_COMPILING: Final = 2**29
+"""Pairs from which on the compiled pass repays its compilation (about 5 s, once per process; it
+saves at least that per billion pairs)."""
+PAIRS_WORTH_CALLING: Final = 2**16
 """The same where it is compiled already: threads and buffers have a price, too."""
 _KERNELS: Final = "recjob.ranking.kernels"
 _CHECK_ROWS: Final = 2**12
@@ -47,8 +47,9 @@ def top_k(
 
     The score of a pair is its product accumulated in float64 (in the order of `exact.tree_sum`)
     and rounded to float32, whatever the engine, batch or block; vectors may have any finite norm.
-    Beyond inputs and outputs it needs at most 256 MiB. On the CPU it uses as many threads as
-    torch is set to.
+    Beyond inputs and outputs it needs at most 256 MiB; the compiler, where it pays to load it,
+    stays in memory with about 200 MiB more. On the CPU it uses as many threads as torch is set
+    to.
 
     Args:
         users: `(U, d)` float32, contiguous (another type or layout is converted first, in a copy).
