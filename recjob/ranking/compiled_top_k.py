@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recjob.ranking import kernels
+from recjob.ranking import kernels, outfit_kernels
 from recjob.ranking.blocks import Exclusions, user_blocks
 from recjob.ranking.bounds import (
     BF16_OUTPUT,
@@ -109,10 +109,10 @@ class _Catalog:
         parts = [
             outfits[start : start + _NORM_ROWS] for start in range(0, len(outfits), _NORM_ROWS)
         ]
-        largest = np.array([max(pool.map(kernels.largest_value, parts))], np.float32)
+        largest = np.array([max(pool.map(outfit_kernels.largest_value, parts))], np.float32)
         exponent = int(exponents(largest)[0])
         scale = powers(np.array([-exponent]))[0]
-        found = list(pool.map(kernels.largest_norms, parts, itertools.repeat(scale)))
+        found = list(pool.map(outfit_kernels.largest_norms, parts, itertools.repeat(scale)))
         norm, error = (float(x) for x in np.max(found, axis=0))
         return cls(outfits, allowed, precision, exponent, norm, error)
 
@@ -183,7 +183,7 @@ class _Work:
         format_ = torch.bfloat16 if bf16 else torch.float32
         block = torch.from_numpy(self._block).view(format_)
         out = torch.from_numpy(tile).view(format_).view(len(users), -1)
-        fill = kernels.fill_bf16 if bf16 else kernels.fill_fp32
+        fill = outfit_kernels.fill_bf16 if bf16 else outfit_kernels.fill_fp32
         for positions, tiles in catalog.plans():
             for first in range(tiles):
                 fill(

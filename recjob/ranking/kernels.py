@@ -30,15 +30,13 @@ from recjob.ranking.lanes import (
     float_of,
     tree_product,
 )
+from recjob.ranking.outfit_kernels import AHEAD, SIGN
 
 NOTHING: Final = 2**31 - 1
 """A threshold that no score reaches, when shifted like a score."""
 EVERYTHING: Final = -(2**31)
 """A threshold that every score reaches, when shifted like a score."""
-_AHEAD: Final = 8
-"""Rows fetched before they are needed."""
 _LOW: Final = 0xFFFFFFFF
-_SIGN: Final = 0x7FFFFFFF
 
 
 class Lists(NamedTuple):
@@ -69,90 +67,6 @@ class Lists(NamedTuple):
     """(R + 1,) where each user's excluded outfits begin in `seen`."""
     seen: Int64Array
     """Excluded outfits, ascending per user."""
-
-
-@njit(nogil=True)
-def fill_bf16(
-    outfits: Float32Array,
-    positions: Int64Array,
-    first: int,
-    step: int,
-    scale: Any,
-    block: NDArray[np.int16],
-    columns: Int64Array,
-) -> None:
-    """Put the scaled outfits `positions[first::step]` into `block (C, d)`, rounded to bf16.
-
-    `columns (C,)` gets their indices, -1 behind the last, where the block is zero.
-    """
-    count = 0
-    for place in range(first, len(positions), step):
-        row = positions[place]
-        if place + _AHEAD * step < len(positions):
-            fetch_row(outfits, positions[place + _AHEAD * step])
-        for i in range(outfits.shape[1]):
-            bits = float_bits(outfits[row, i] * scale)
-            # To nearest, ties to even: half a unit of the 16 bits that stay, less one if even.
-            block[count, i] = np.int16((bits + np.int32(0x7FFF) + ((bits >> 16) & 1)) >> 16)
-        columns[count] = row
-        count += 1
-    block[count:] = 0
-    columns[count:] = -1
-
-
-@njit(nogil=True)
-def fill_fp32(
-    outfits: Float32Array,
-    positions: Int64Array,
-    first: int,
-    step: int,
-    scale: Any,
-    block: Float32Array,
-    columns: Int64Array,
-) -> None:
-    """As `fill_bf16`, without rounding."""
-    count = 0
-    for place in range(first, len(positions), step):
-        row = positions[place]
-        if place + _AHEAD * step < len(positions):
-            fetch_row(outfits, positions[place + _AHEAD * step])
-        for i in range(outfits.shape[1]):
-            block[count, i] = outfits[row, i] * scale
-        columns[count] = row
-        count += 1
-    block[count:] = 0
-    columns[count:] = -1
-
-
-@njit(nogil=True)
-def largest_value(outfits: Float32Array) -> Any:
-    """Largest absolute value."""
-    largest = np.int32(0)
-    for row in range(len(outfits)):
-        for i in range(outfits.shape[1]):
-            # Without the sign, floats are in the order of their bits.
-            largest = max(largest, np.int32(float_bits(outfits[row, i]) & _SIGN))
-    return float_of(np.int32(largest))
-
-
-@njit(nogil=True, fastmath={"reassoc"})
-def largest_norms(outfits: Float32Array, scale: Any) -> tuple[float, float]:
-    """Largest norm of the scaled outfits, and of what bf16 takes away from one."""
-    norm = 0.0
-    error = 0.0
-    for row in range(len(outfits)):
-        norm_row = 0.0
-        error_row = 0.0
-        for i in range(outfits.shape[1]):
-            value = outfits[row, i] * scale
-            bits = float_bits(value)
-            rounded = (bits + np.int32(0x7FFF) + ((bits >> 16) & 1)) & np.int32(-0x10000)
-            lost = value - float_of(np.int32(rounded))
-            norm_row += np.float64(value) * np.float64(value)
-            error_row += np.float64(lost) * np.float64(lost)
-        norm = max(norm, norm_row)
-        error = max(error, error_row)
-    return math.sqrt(norm), math.sqrt(error)
 
 
 @njit(nogil=True)
@@ -278,8 +192,8 @@ def _rescore(lists: Lists, row: int) -> None:
     line = keys[row, k - 1] if kept == k else EMPTY
     count = lists.counts[row]
     for place in range(kept, count):
-        if place + _AHEAD < count:
-            fetch_row(outfits, _column(keys[row, place + _AHEAD]))
+        if place + AHEAD < count:
+            fetch_row(outfits, _column(keys[row, place + AHEAD]))
         column = _column(keys[row, place])
         key = _key(float_bits(_product(user, outfits, column, terms)), column)
         if key > line:
@@ -391,7 +305,7 @@ def _is_seen(seen: Int64Array, low: int, end: int, column: int) -> bool:
 
 @njit(nogil=True)
 def _flip(bits: Any) -> Any:
-    return (bits >> 31) & _SIGN
+    return (bits >> 31) & SIGN
 
 
 @njit(nogil=True)
