@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -11,12 +13,14 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
+from recjob.errors import SettingsError
 from recjob.inference.choice import ChosenEngine, CompiledStudent, choose_engine
 from recjob.inference.embedding import embed_items, embed_outfits, unit
 from recjob.inference.engine import Engine
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.tensor_files import writing_tensors
 from recjob.inference.tensorrt_build import TENSORRT, TENSORRT_RTX, EngineFile
+from recjob.inference.torch_engine import TorchEngine
 from recjob.jobs.compile import ONNX_KIND, SET_ENCODER, SETTINGS_KIND
 from recjob.jobs.embedding_keys import (
     Changes,
@@ -27,6 +31,7 @@ from recjob.jobs.embedding_keys import (
     picture_keys,
     places,
 )
+from recjob.jobs.embedding_ray import Arrays, EmbeddingCluster, outfit_batch, picture_batch
 from recjob.jobs.embedding_shards import Leftovers, vectors_in_shards
 from recjob.jobs.patience import patiently
 from recjob.jobs.progress import progress_bar
@@ -36,8 +41,9 @@ from recjob.model.recommender import FEATURE_DIM
 from recjob.settings import CompileSettings
 from recjob.store.artifacts import file_sha256
 from recjob.store.embeddings import embedding_set, register_embedding_set
+from recjob.store.ledger import hold_lease
 from recjob.store.models import ModelRow, list_engines
-from recjob.training.compute import choose_compute
+from recjob.training.compute import Compute, choose_compute
 
 FILE_PREFIX: Final = "embeddings"
 """The file of each run has a name of its own: the registered one stays as it is until the new one
@@ -108,10 +114,14 @@ def refresh_embeddings(
         catalog.outfit_usable,
         None if kept is None else (kept.outfits.keys, kept.vectors),
     )
-    chosen = _engine(context, row, stored)
+    compute = choose_compute(context.settings.compute)
+    chosen = _engine(context, row, stored, compute)
     log.info("embedding runs on %s: %s", chosen.engine.name, chosen.reason)
     leftovers = Leftovers.of(context, row.model_id, chosen.engine.name)
     batch_size = context.settings.embed.batch_size
+    cluster = None
+    if context.settings.nightly.engine == "ray":
+        cluster = EmbeddingCluster.of(context, leftovers, row, compute)
     if new_items.size:
         with context.stage("item features") as stage, progress_bar("items", new_items.size) as bar:
 
@@ -119,8 +129,17 @@ def refresh_embeddings(
                 rows = shop.picture_rows[new_items[part]]
                 return embed_items(chosen.engine, shop.pictures.pixels, rows, batch_size, bar.by)
 
+            def item_inputs(part: Int64Array) -> Arrays:
+                return picture_batch(shop.pictures.pixels, shop.picture_rows[new_items[part]])
+
+            keys = items.keys[new_items]
             features[new_items] = vectors_in_shards(
-                context, leftovers, "items", items.keys[new_items], item_features
+                context,
+                leftovers,
+                "items",
+                keys,
+                item_features,
+                None if cluster is None else cluster.doing("items", keys, item_inputs, bar.by),
             )
             stage.items = int(new_items.size)
     if new_outfits.size:
@@ -133,8 +152,17 @@ def refresh_embeddings(
                 worn = catalog.outfit_items[new_outfits[part]]
                 return embed_outfits(chosen.engine, features, worn, batch_size, bar.by)
 
+            def outfit_inputs(part: Int64Array) -> Arrays:
+                return outfit_batch(features, catalog.outfit_items[new_outfits[part]])
+
+            keys = outfits.keys[new_outfits]
             vectors[new_outfits] = vectors_in_shards(
-                context, leftovers, "outfits", outfits.keys[new_outfits], outfit_vectors
+                context,
+                leftovers,
+                "outfits",
+                keys,
+                outfit_vectors,
+                None if cluster is None else cluster.doing("outfits", keys, outfit_inputs, bar.by),
             )
             stage.items = int(new_outfits.size)
     before = kept if kept is not None and kept.numbered else None
@@ -225,19 +253,37 @@ def _save(
 
     def register() -> None:
         with context.database.begin() as connection:
+            # The file of a run that lost its lease may have been removed by the next one.
+            hold_lease(connection, context.run_id)
             register_embedding_set(connection, row.model_id, name, sha256)
 
     patiently(context, register)
-    context.artifacts.remove_files(row.model_id, FILE_PREFIX, keep=name)
+    context.artifacts.remove_files(row.model_id, partial(_is_older, run_id=context.run_id))
     return sha256
 
 
-def _engine(context: JobContext, row: ModelRow, stored: StoredRecommender) -> ChosenEngine:
-    compute = choose_compute(context.settings.compute)
+def _is_older(name: str, run_id: int) -> bool:
+    """Whether a file holds an earlier run's vectors; a later run's are those of who took over."""
+    found = re.fullmatch(rf"{FILE_PREFIX}(?:-(\d+))?\.safetensors", name)
+    return found is not None and int(found[1] or 0) < run_id
+
+
+def _engine(
+    context: JobContext, row: ModelRow, stored: StoredRecommender, compute: Compute
+) -> ChosenEngine:
+    preference = context.settings.embed.engine
+    if context.settings.nightly.engine == "ray":
+        if preference == "tensorrt":
+            raise SettingsError(
+                'embed.engine = "tensorrt" does not run on Ray: machines of the cluster embed with '
+                'torch; set embed.engine = "torch", or nightly.engine = "local"'
+            )
+        engine = TorchEngine(stored.model, compute.device, compute.bf16)
+        return ChosenEngine(engine, "machines of the Ray cluster embed with torch")
     return choose_engine(
         stored.model,
         _compiled(context, row),
-        preference=context.settings.embed.engine,
+        preference=preference,
         device=compute.device,
         bf16=compute.bf16,
     )

@@ -15,7 +15,7 @@ from recjob.jobs.night import Night, RecentOutfits, user_shard
 from recjob.jobs.patience import patiently
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.ray_cluster import run_shards
-from recjob.jobs.ray_workers import ScoringWorker, lists_name, table_name, users_name
+from recjob.jobs.ray_workers import USERS, ScoringWorker, lists_name, table_name, users_name
 from recjob.jobs.runner import JobContext
 from recjob.ranking.shard import ListShard, UserShard
 from recjob.store.publication import recent_outfits
@@ -34,10 +34,17 @@ class ShardWork:
 
     @classmethod
     def of(cls, context: JobContext, fingerprint: str) -> ShardWork:
-        """The work of a night; what other nights left is removed."""
+        """The work of a night; what other nights left is removed.
+
+        So are users that a killed night gave to other machines.
+        """
         folder = WorkFolder(context.artifacts.root, context.settings.artifacts_url, WORK)
-        for name in {name.partition("/")[0] for name in folder.names()} - {fingerprint}:
+        names = folder.names()
+        for name in {name.partition("/")[0] for name in names} - {fingerprint}:
             folder.remove(name)
+        for name in names:
+            if name.startswith(f"{fingerprint}/{USERS}"):
+                folder.remove(name)
         return cls(folder, fingerprint)
 
     def name(self, number: int) -> str:
@@ -126,9 +133,16 @@ def _score_on_ray(
         settings.artifacts_url,
         WORK,
         fingerprint,
-        night.options.model_dump(mode="json"),
+        night.options.model_dump_json(),
     )
-    run_shards(settings.ray, missing, prepare, ScoringWorker, arguments, done)
+
+    def finished(number: int) -> None:
+        context.check_lease()
+        work.folder.remove(users_name(fingerprint, number))
+        done(number)
+
+    nodes = run_shards(settings.ray, missing, prepare, ScoringWorker, arguments, finished)
+    context.freeze(ray_users=nodes)
 
 
 def finished_shard(

@@ -45,7 +45,8 @@ class Draw:
 
     def scores(self, row: int) -> NDArray[np.float32]:
         vectors = self.table.outfit_vectors.astype(np.float64)
-        return (vectors @ self.shard.vectors[row].astype(np.float64)).astype(np.float32)
+        scores: NDArray[np.float64] = vectors @ self.shard.vectors[row].astype(np.float64)
+        return scores.astype(np.float32)
 
 
 @pytest.fixture
