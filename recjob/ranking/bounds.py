@@ -26,7 +26,7 @@ FLOAT64_SLACK: Final = 2.0**-50
 few operations on thresholds; 2 ** -53 each, and eight times that."""
 UNDERFLOW: Final = 2.0**-122
 """Per element of a product of scaled vectors: denormals may be flushed to zero, in an input
-(2 ** -126, times at most 2 with the other factor) or in a sum."""
+(2 ** -126, times at most 4, the largest scaled element, from either side) or in a sum."""
 
 
 def exponents(largest: Float32Array) -> NDArray[np.int64]:

@@ -53,9 +53,9 @@ def test_products_stay_within_their_bounds(width: int) -> None:
     assert bound[3] == 0  # a zero vector has no error
 
 
-def test_scaling_is_exact_and_leaves_at_most_one() -> None:
+def test_scaling_is_exact_and_leaves_at_most_four() -> None:
     largest = np.array([0, 1e-45, 1e-38, 0.3, 1, 3e38], np.float32)
     exponent = exponents(largest)
     shrunk = largest * powers(-exponent)
-    assert (shrunk <= 2).all()  # 3e38 / 2 ** 126
+    assert (shrunk <= 4).all()  # the largest float32 is almost 2 ** 128
     np.testing.assert_array_equal(np.ldexp(shrunk.astype(np.float64), exponent), largest)
