@@ -72,6 +72,9 @@ max_batch = 8
 optimal_batch = 8
 max_items = 4
 
+[limits]
+max_user_loss = 0.5
+
 [nightly]
 k = {K}
 stranger_pool = 50
@@ -216,10 +219,14 @@ def trained_shop(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def shop(trained_shop: Shop, postgres: EmbeddedServer, tmp_path: Path) -> Shop:
     """A copy of the shop, to change."""
-    folder = tmp_path / "shop"
-    shutil.copytree(trained_shop.folder, folder, copy_function=_copy)
-    url = _new_database(postgres, trained_shop.url.split("?")[0].rsplit("/")[-1])
-    return Shop(folder, url, _settings(folder, url), trained_shop.results)
+    return copy_shop(trained_shop, postgres, tmp_path / "shop")
+
+
+def copy_shop(original: Shop, postgres: EmbeddedServer, folder: Path) -> Shop:
+    """A copy in `folder`, with a database of its own; nobody may be using the original's."""
+    shutil.copytree(original.folder, folder, copy_function=_copy)
+    url = _new_database(postgres, original.url.split("?")[0].rsplit("/")[-1])
+    return Shop(folder, url, _settings(folder, url), original.results)
 
 
 def _settings(folder: Path, url: str) -> Settings:

@@ -496,7 +496,7 @@ def test_importing_what_is_no_model(
     [
         (("nightly",), "nightly"),
         (("embed", "--fast"), "--fast"),
-        (("recommend",), "user"),
+        (("models", "import"), "folder"),
         (("runs", "rollback", "--to", "last"), "--to"),
         (("models", "drop"), "drop"),
     ],

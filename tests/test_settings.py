@@ -69,7 +69,7 @@ def test_the_process_environment_counts(write: Path, monkeypatch: pytest.MonkeyP
         ("STUDENT__AUGMENTATIONS", "erase,erase", "student.augmentations", ("erase", "erase")),
         ("TEACHER__FLIP", "false", "teacher.flip", False),
         ("TEACHER__LEARNING_RATE", "1e-3", "teacher.learning_rate", 1e-3),
-        ("NIGHTLY__EXCLUDE_SEEN", "0", "nightly.exclude_seen", False),
+        ("RULES__EXCLUDE_SEEN", "0", "rules.exclude_seen", False),
     ],
 )
 def test_values_from_text(write: Path, name: str, text: str, path: str, value: object) -> None:

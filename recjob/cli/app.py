@@ -275,7 +275,9 @@ def report(settings: SettingsOption = None, as_json: JsonOption = False) -> None
 
 @app.command()
 def recommend(
-    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    user: Annotated[
+        str | None, typer.Argument(help="Id of the user; none: visitors without an id.")
+    ] = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -289,7 +291,8 @@ def recommend(
     if as_json:
         print_json(answer.model_dump(mode="json"))
         return
-    table = Table(title=f"{answer.user} ({answer.kind}), run {answer.run}")
+    who = "visitors without an id" if answer.user is None else f"{answer.user} ({answer.kind})"
+    table = Table(title=f"{who}, run {answer.run}")
     for heading in ("rank", "score", "outfit", "items"):
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
     for outfit in answer.outfits:

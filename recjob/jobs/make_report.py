@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recjob.catalog.catalog import PADDING, Catalog
+from recjob.catalog.catalog import PADDING, Catalog, Int64Array
 from recjob.errors import NotFoundError
 from recjob.jobs.original_pictures import OriginalPictures
 from recjob.jobs.runner import JobContext
@@ -26,11 +27,11 @@ from recjob.report.page import (
 )
 from recjob.report.pictures import jpeg
 from recjob.store.catalog_store import quarantined_items
-from recjob.store.ledger import RunRow, job_run, last_done
+from recjob.store.ledger import RunRow, last_done
 from recjob.store.publication import publication_row
-from recjob.store.recommendations import recommendations_of, users_shown
+from recjob.store.recommendations import RecommendedOutfit, recommendations_of, users_shown
 from recjob.store.run_lists import KINDS
-from recjob.store.run_queries import kept_run
+from recjob.store.run_queries import KeptRun, kept_run
 
 REPORT_FOLDER = "report"
 PICTURE_SIDE: Final = 160
@@ -67,21 +68,20 @@ def make_report(context: JobContext) -> ReportResult:
                 raise NotFoundError(
                     "no run is published; run `python cli.py nightly-recommend` first"
                 )
-            night = job_run(connection, current)
     with context.stage("pictures") as stage:
         pictures = OriginalPictures.of(context, shop, PICTURE_SIDE)
         users = _users(context, shop, pictures)
         stage.items = len(users)
     path = context.settings.home / REPORT_FOLDER / "index.html"
     with context.stage("write"), context.database.connect() as connection:
-        published = kept_run(connection, night.run_id)
+        published = kept_run(connection, current)
         write_page(
             path,
             ReportPage(
                 title="Outfits for every user",
                 generated=datetime.now(UTC),
-                run_id=str(night.run_id),
-                figures=_figures(shop.catalog, published.users, night),
+                run_id=str(published.run_id),
+                figures=_figures(shop.catalog, published),
                 stages=tuple(_cost(job, run) for job, run in done.items()),
                 quality=_quality(done.get("evaluate")),
                 users=users,
@@ -114,27 +114,37 @@ def _user(
     liked = catalog.positives[catalog.positives[:, 0] == user, 1][:most]
     with context.database.connect() as connection:
         served = recommendations_of(connection, catalog.user_ids[user])
-    index = {outfit.outfit_id: outfit.score for outfit in served.outfits[:most]}
-    rows = np.searchsorted(np.array(catalog.outfit_ids), list(index))
     return ReportUser(
         user_id=catalog.user_ids[user],
         kind=kind,
-        liked=tuple(_outfit(shop, pictures, int(outfit), None) for outfit in liked),
+        liked=tuple(
+            _outfit(shop, pictures, catalog.outfit_ids[outfit], catalog.outfit_items[outfit], None)
+            for outfit in liked
+        ),
         recommended=tuple(
-            _outfit(shop, pictures, int(row), score)
-            for row, score in zip(rows, index.values(), strict=True)
+            _outfit(shop, pictures, outfit.outfit_id, _items(catalog, outfit), outfit.score)
+            for outfit in served.outfits[:most]
         ),
     )
 
 
+def _items(catalog: Catalog, outfit: RecommendedOutfit) -> Int64Array:
+    """The items of a recommended outfit, which may be a mix that is not in the catalog."""
+    ids = [item.item_id for item in outfit.items]
+    return np.searchsorted(np.array(catalog.item_ids), ids)
+
+
 def _outfit(
-    shop: Shop, pictures: OriginalPictures, outfit: int, score: float | None
+    shop: Shop,
+    pictures: OriginalPictures,
+    outfit_id: str,
+    items: NDArray[Any],
+    score: float | None,
 ) -> ReportOutfit:
     catalog = shop.catalog
-    items = catalog.outfit_items[outfit]
     usable = [int(item) for item in items if item != PADDING and catalog.item_usable[item]]
     return ReportOutfit(
-        outfit_id=catalog.outfit_ids[outfit],
+        outfit_id=outfit_id,
         score=score,
         items=tuple(
             ReportItem(
@@ -147,15 +157,17 @@ def _outfit(
     )
 
 
-def _figures(catalog: Catalog, users: dict[str, int], night: RunRow) -> tuple[tuple[str, str], ...]:
-    return (
-        ("items", f"{catalog.n_items:,}"),
-        ("outfits", f"{catalog.n_outfits:,}"),
-        ("warm users", f"{users.get('warm', 0):,}"),
-        ("cold starters", f"{users.get('cold', 0):,}"),
-        ("strangers", f"{users.get('stranger', 0):,}"),
-        ("candidates", f"{night.counts['candidates']:,}"),
-    )
+def _figures(catalog: Catalog, published: KeptRun) -> tuple[tuple[str, str], ...]:
+    figures = {
+        "items": catalog.n_items,
+        "outfits": catalog.n_outfits,
+        "warm users": published.users.get("warm", 0),
+        "cold starters": published.users.get("cold", 0),
+        "strangers": published.users.get("stranger", 0),
+    }
+    if "candidates" in published.statistics:  # runs of older versions have none
+        figures["candidates"] = published.statistics["candidates"]
+    return tuple((name, f"{count:,}") for name, count in figures.items())
 
 
 def _cost(job: str, run: RunRow) -> StageCost:

@@ -46,7 +46,8 @@ class ListedOutfit(Answer):
 class UserRecommendations(Answer):
     """What readers see for a user."""
 
-    user: str
+    user: str | None
+    """None: visitors without an id."""
     kind: Literal["warm", "cold", "stranger"]
     run: int
     outfits: tuple[ListedOutfit, ...]
@@ -133,8 +134,8 @@ class SchemaVersion(Answer):
     version: str
 
 
-def recommendations(settings: Settings, user: str) -> UserRecommendations:
-    """A user's list as readers see it; NotFoundError says why there is none."""
+def recommendations(settings: Settings, user: str | None) -> UserRecommendations:
+    """The list of a user, or of visitors (None), as readers see it; NotFoundError: why none."""
     with open_database(settings) as database, database.connect() as connection:
         served = recommendations_of(connection, user)
     return UserRecommendations(

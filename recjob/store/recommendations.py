@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from recjob.errors import NotFoundError
 from recjob.store.publication import publication_row
-from recjob.store.run_lists import Kind
+from recjob.store.run_lists import VISITOR_KEY, Kind
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class RecommendedOutfit:
 class UserList:
     """What readers see for a user."""
 
-    user_id: str
+    user_id: str | None
+    """None: visitors without an id."""
     run_id: int
     kind: Kind
     outfits: tuple[RecommendedOutfit, ...]
@@ -53,35 +54,16 @@ def users_shown(connection: Connection, kind: Kind) -> list[str]:
     return list(rows.scalars())
 
 
-def recommendations_of(connection: Connection, user_id: str) -> UserList:
-    """A user's list as readers see it; NotFoundError says why there is none."""
-    current, _ = publication_row(connection)
-    if current is None:
-        raise NotFoundError("no run is published; run `python cli.py nightly-recommend` first")
-    user_key = connection.scalar(
-        text("SELECT user_key FROM app_user WHERE user_id = :user_id"), {"user_id": user_id}
-    )
-    if user_key is None:
-        raise NotFoundError(f"no user {user_id!r}; users come with `python cli.py import`")
-    kind = connection.scalar(
-        text("SELECT kind FROM recommendation WHERE run_id = :run AND user_key = :key"),
-        {"run": current, "key": user_key},
-    )
-    if kind is None:
-        raise NotFoundError(
-            f"user {user_id!r} came after run {current}; run `python cli.py nightly-recommend`"
-        )
-    rows = connection.execute(
-        text(
-            "SELECT rank, outfit_id, score, array_agg(item_id ORDER BY place) AS item_ids, "
-            "array_agg(category ORDER BY place) AS categories, "
-            "array_agg(item.image ORDER BY place) AS images "
-            "FROM current_recommendation JOIN outfit USING (outfit_id) "
-            "JOIN outfit_item USING (outfit_key) JOIN item USING (item_key) "
-            "WHERE user_id = :user_id GROUP BY rank, outfit_id, score ORDER BY rank"
-        ),
-        {"user_id": user_id},
-    )
+def recommendations_of(connection: Connection, user_id: str | None) -> UserList:
+    """A user's list as readers see it, or that of visitors without an id (None).
+
+    NotFoundError says why there is none.
+    """
+    whose, values = "user_id = :user_id", {"user_id": user_id}
+    if user_id is None:
+        whose, values = "user_id IS NULL", {}
+    rows = connection.execute(text(_LIST.format(whose=whose)), values).all()
+    run, kind = _served(connection, user_id, rows[0].run if rows else None)
     outfits = tuple(
         RecommendedOutfit(
             row.rank,
@@ -94,4 +76,37 @@ def recommendations_of(connection: Connection, user_id: str) -> UserList:
         )
         for row in rows
     )
-    return UserList(user_id, current, kind, outfits)
+    return UserList(user_id, run, kind, outfits)
+
+
+_LIST = (
+    "SELECT rank, outfit_id, score, run, array_agg(item_id ORDER BY place) AS item_ids, "
+    "array_agg(category ORDER BY place) AS categories, "
+    "array_agg(item.image ORDER BY place) AS images "
+    "FROM current_recommendation JOIN outfit USING (outfit_id) "
+    "JOIN outfit_item USING (outfit_key) JOIN item USING (item_key) "
+    "WHERE {whose} GROUP BY rank, outfit_id, score, run ORDER BY rank"
+)
+
+
+def _served(connection: Connection, user_id: str | None, run: int | None) -> tuple[int, Kind]:
+    """The run that the list is of (`run`; None: an empty list of the current one), and the kind."""
+    if run is None:
+        run, _ = publication_row(connection)
+    if run is None:
+        raise NotFoundError("no run is published; run `python cli.py nightly-recommend` first")
+    user_key = VISITOR_KEY
+    if user_id is not None:
+        user_key = connection.scalar(
+            text("SELECT user_key FROM app_user WHERE user_id = :user_id"), {"user_id": user_id}
+        )
+    if user_key is None:
+        raise NotFoundError(f"no user {user_id!r}; users come with `python cli.py import`")
+    kind = connection.scalar(
+        text("SELECT kind FROM recommendation WHERE run_id = :run AND user_key = :key"),
+        {"run": run, "key": user_key},
+    )
+    if kind is None:
+        who = "the list for visitors" if user_id is None else f"user {user_id!r}"
+        raise NotFoundError(f"{who} came after run {run}; run `python cli.py nightly-recommend`")
+    return run, kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def test_the_page_shows_users_of_every_kind(trained_shop: Shop) -> None:
     assert page.count("data:image/jpeg;base64,") > result.users
     assert "http://" not in page
     assert 'src="https://' not in page
+
+
+PICTURES = 100_000
+"""Characters of the page that the pictures of an outfit take, at most."""
 
 
 def page_of(result: ReportResult) -> str:
@@ -75,3 +80,25 @@ def test_nothing_published_yet(shop: Shop) -> None:
     shop.rows("UPDATE publication SET current_run = NULL")
     with pytest.raises(NotFoundError, match="nightly-recommend"):
         shop.run("report", make_report)
+
+
+def test_mixes_are_shown_with_their_items(shop: Shop) -> None:
+    mixes = shop.settings.mixes.model_copy(update={"budget": 60})
+    other = replace(shop, settings=shop.settings.model_copy(update={"mixes": mixes}))
+    other.run("nightly-recommend", nightly_recommend)
+    result = other.run("report", make_report)
+    page = page_of(result)
+    most = shop.settings.report.outfits_per_user
+    listed = {
+        outfit
+        for user, entries in shop.lists().items()
+        if user in page
+        for outfit, _ in entries[:most]
+    }
+    mixed = [outfit for outfit in listed if outfit.startswith("mix-")]
+    assert mixed
+    items = shop.items_of()
+    for outfit in mixed:
+        place = page.index(outfit)
+        around = page[max(0, place - PICTURES) : place + PICTURES]
+        assert all(item in around for item in items[outfit])

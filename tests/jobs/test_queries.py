@@ -35,6 +35,12 @@ def test_a_users_list_is_that_of_the_view(trained_shop: Shop) -> None:
             assert all(item.category == categories[item.item] for item in outfit.items)
 
 
+def test_the_list_of_visitors(trained_shop: Shop) -> None:
+    answer = recommendations(trained_shop.settings, None)
+    assert (answer.user, answer.kind) == (None, "stranger")
+    assert [(o.outfit, o.score) for o in answer.outfits] == trained_shop.default_list()
+
+
 def test_models(trained_shop: Shop) -> None:
     rows = models(trained_shop.settings)
     assert [row.role for row in rows] == ["student", "teacher", "autoencoder"]  # newest first
