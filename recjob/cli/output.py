@@ -70,6 +70,8 @@ def _text(name: str, value: Any) -> str:
             f"{key.replace('_', ' ')} {_text(key, part)}" for key, part in value.items()
         )
     if isinstance(value, list):
+        if value and all(isinstance(inner, int | float) for inner in value):
+            return " ".join(_text(name, inner) for inner in value)
         more = [f"and {len(value) - MOST_LINES} more"] if len(value) > MOST_LINES else []
         return "\n".join([*(_line(name, inner) for inner in value[:MOST_LINES]), *more])
     return "" if value is None else str(value)
