@@ -16,7 +16,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,18 +165,15 @@ class ArtifactFolder:
         also = f", nor at {self._shared_name}" if self._shared is not None else ""
         raise NotFoundError(f"{path}: there is no such file{also}")
 
-    def remove_files(self, model_id: str, prefix: str, keep: str) -> None:
-        """Remove the model's further files that `prefix` begins the names of, all but `keep`.
-
-        Here and shared.
-        """
+    def remove_files(self, model_id: str, unwanted: Callable[[str], bool]) -> None:
+        """Remove the model's further files whose names are `unwanted`, here and shared."""
         folder = self._model(model_id)
-        for path in folder.glob(f"{prefix}*"):
-            if path.name != keep:
+        for path in folder.glob("*"):
+            if unwanted(path.name):
                 remove_path(path)
         if self._shared is not None:
             for name in self._shared.names(f"{MODELS}/{model_id}"):
-                if name.startswith(prefix) and name != keep:
+                if unwanted(name):
                     self._shared.remove(f"{MODELS}/{model_id}/{name}")
 
     def remove_model(self, model_id: str) -> None:
