@@ -25,6 +25,7 @@ from recjob.jobs.patience import patiently
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import read_student_shop
+from recjob.store.ledger import job_run
 from recjob.store.mixes import drop_unused_mixes
 from recjob.store.publication import (
     drop_old_runs,
@@ -134,12 +135,16 @@ def nightly_recommend(context: JobContext) -> NightlyResult:
 
 
 def _shown_already(context: JobContext, plan: Plan) -> int | None:
-    """The run that this one continues, where it was killed after its lists were shown."""
-    if plan.continues is None:
-        return None
+    """The run that readers see, where this one continues it: it was killed after it was shown.
+
+    Others may have continued it in between, and been killed too.
+    """
     with context.database.connect() as connection:
         current, _ = publication_row(connection)
-    return current if current == plan.continues else None
+        run = plan.continues
+        while run is not None and run != current:
+            run = job_run(connection, run).parameters["continues"]
+    return run
 
 
 def _load(context: JobContext, plan: Plan, work: ShardWork) -> Mapping[str, Any]:
