@@ -76,6 +76,7 @@ def run_shards(
 
 def _connected(options: RaySettings) -> Any:
     """Ray, connected once per process: its workers keep what they loaded. It ends with us."""
+    _check_address(options.address)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -88,7 +89,6 @@ def _connected(options: RaySettings) -> Any:
         ) from None
     if ray.is_initialized():
         return ray
-    _check_address(options.address)
     here: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
@@ -114,7 +114,7 @@ def _connected(options: RaySettings) -> Any:
 def _check_address(address: str) -> None:
     """Raise SettingsError where nobody listens at HOST:PORT; anything else is for Ray to find."""
     host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()):
+    if not (host and port.isdecimal()) or "/" in host:
         if address not in ("", "auto"):
             raise SettingsError(f'ray.address {address!r}: must be "auto", HOST:PORT or empty')
         return
