@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -56,7 +57,8 @@ def load_recommender(folder: Path) -> StoredRecommender:
     if not isinstance(user_ids, list) or not all(isinstance(user, str) for user in user_ids):
         raise DataError(f"{folder / USER_IDS_FILE}: is no list of user ids")
     try:
-        model = OutfitRecommender(description["size"], len(user_ids))
+        with torch.device("meta"):  # drawing weights that the file's replace would take longest
+            model = OutfitRecommender(description["size"], len(user_ids))
         image_size = int(description["image_size"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {error})") from None
@@ -87,7 +89,7 @@ def _load(model: OutfitRecommender | Autoencoder, folder: Path, *files: str) -> 
     try:
         for name in files:
             state |= load_file(folder / name)
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)
     except (FileNotFoundError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{folder}: the model cannot be read ({reason})") from None

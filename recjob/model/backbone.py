@@ -34,12 +34,10 @@ class Backbone(nn.Module):
 
     def __init__(self, size: ModelSize, dropout: float = 0.5) -> None:
         super().__init__()
-        self.register_buffer(
-            "mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False
-        )
-        self.register_buffer(
-            "deviation", 255 * torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1), persistent=False
-        )
+        # On the CPU wherever the rest is: a model that is about to be loaded is built on "meta".
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            channels = 255 * torch.tensor(values, device="cpu").view(1, 3, 1, 1)
+            self.register_buffer(name, channels, persistent=False)
         self.trunk = alexnet().features
         for layer in self.trunk:
             if isinstance(layer, nn.ReLU):
