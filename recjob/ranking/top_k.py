@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from recjob.ranking.blocks import Exclusions
 from recjob.ranking.exact import MAX_OUTFITS, Float32Array, Int64Array
+from recjob.ranking.gpu_trial import gpu_engine_works
 from recjob.ranking.torch_top_k import torch_top_k
 
 Engine = Literal["auto", "fp32", "bf16", "triton"]
@@ -92,7 +93,7 @@ def cpu_has_bf16() -> bool:
 
 
 def _fastest(pairs: int) -> Literal["fp32", "bf16", "triton"]:
-    if torch.cuda.is_available() and find_spec("triton") is not None:
+    if torch.cuda.is_available() and find_spec("triton") is not None and gpu_engine_works():
         return "triton"
     return "bf16" if cpu_has_bf16() and _compiled_pays(pairs) else "fp32"
 

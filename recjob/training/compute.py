@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from recjob.errors import SettingsError
+from recjob.ranking.top_k import cpu_has_bf16
 from recjob.settings import ComputeSettings
 
 
@@ -42,9 +43,3 @@ def choose_compute(settings: ComputeSettings) -> Compute:
     if settings.precision == "auto":
         return Compute(device, device.type == "cuda" or cpu_has_bf16())
     return Compute(device, settings.precision == "bf16")
-
-
-def cpu_has_bf16() -> bool:
-    """True where the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16"))

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from recjob.errors import SettingsError
+from recjob.ranking.top_k import cpu_has_bf16
 from recjob.settings import ComputeSettings
-from recjob.training.compute import Compute, choose_compute, cpu_has_bf16
+from recjob.training.compute import Compute, choose_compute
 
 
 @pytest.mark.parametrize(
