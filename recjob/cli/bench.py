@@ -111,18 +111,18 @@ def bench_night_command(
 
 @bench_app.command("embed")
 def bench_embed_command(
-    items: Annotated[int, typer.Option("--items", min=100, help="Items of the shop.")] = 4_000,
-    outfits: Annotated[int, typer.Option("--outfits", min=1, help="Outfits of it.")] = 20_000,
+    items: Annotated[int, typer.Option("--items", min=100, help="Items of the shop.")] = 8_000,
+    outfits: Annotated[int, typer.Option("--outfits", min=1, help="Outfits of it.")] = 40_000,
     users: Annotated[int, typer.Option("--users", min=1, help="Users of it.")] = 2_000,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed a drawn shop, then again after 1 % of its pictures changed, then with nothing new.
 
-    The jobs are the real ones; the student is untrained. Home and database are made for it and
-    removed.
+    The jobs are the real ones; the student is untrained. Home and database are made for it, some
+    150 KB for each item of 224 pixels, and removed.
 
-    python cli.py bench embed --items 4000 --outfits 20000
+    python cli.py bench embed --items 8000 --outfits 40000
     """
     from recjob.bench.embed import bench_embed, print_embed
 
