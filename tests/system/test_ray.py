@@ -9,12 +9,16 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recjob.jobs.nightly_recommend import nightly_recommend
+from recjob.settings import load_settings
+from recjob.store.database import open_database
+from recjob.store.run_queries import run_digest
 from tests.fixtures_shop import Shop
 from tests.system.commands import clean_environment, command_line, wait_for
 from tests.system.ray_nodes import NODES, two_nodes
@@ -47,13 +51,21 @@ class Site:
 
     def start(self, **variables: str) -> subprocess.Popen[str]:
         """A night on the cluster."""
-        return start(
-            self.shop,
-            "nightly-recommend",
-            RECJOB_NIGHTLY__ENGINE="ray",
-            RECJOB_RAY__ADDRESS=self.address,
-            RECJOB_ARTIFACTS_URL=self.shared.as_uri(),
-            **variables,
+        return subprocess.Popen(
+            command_line("nightly-recommend", "--json"),
+            cwd=self.shop.folder,
+            env=clean_environment(
+                **self.shop.variables,
+                **SMALL_SHARDS,
+                RECJOB_NIGHTLY__ENGINE="ray",
+                RECJOB_RAY__ADDRESS=self.address,
+                RECJOB_ARTIFACTS_URL=self.shared.as_uri(),
+                OMP_WAIT_POLICY="PASSIVE",
+                **variables,
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def work(self, name: str) -> list[Path]:
@@ -82,19 +94,6 @@ def forget(shop: Shop) -> None:
         file.unlink()
 
 
-def start(shop: Shop, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command_line(*arguments, "--json"),
-        cwd=shop.folder,
-        env=clean_environment(
-            **shop.variables, **SMALL_SHARDS, OMP_WAIT_POLICY="PASSIVE", **variables
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def result(process: subprocess.Popen[str]) -> Any:
     """What a command printed, after it ended well."""
     out, err = process.communicate()
@@ -111,9 +110,10 @@ def last_words(err: str) -> list[str]:
 
 def shown(shop: Shop) -> tuple[str, str]:
     """Digest of the published run, and sha256 of the file of vectors."""
-    digest = result(start(shop, "runs", "show", "--published"))["digest"]
+    [(run_id,)] = shop.rows("SELECT current_run FROM publication")
     [(sha256,)] = shop.rows("SELECT sha256 FROM embedding_set")
-    return digest, sha256
+    with open_database(shop.settings) as database, database.connect() as connection:
+        return run_digest(connection, run_id), sha256
 
 
 def shards_by_node(shop: Shop, what: str) -> list[int]:
@@ -128,7 +128,9 @@ def shards_by_node(shop: Shop, what: str) -> list[int]:
 
 def test_interrupted_killed_and_continued_it_shows_what_one_machine_shows(site: Site) -> None:
     shop = site.shop
-    assert result(start(shop, "nightly-recommend"))["new_items"] == 60
+    settings = load_settings(shop.folder / "recjob.toml", shop.variables | SMALL_SHARDS)
+    local = replace(shop, settings=settings).run("nightly-recommend", nightly_recommend)
+    assert (local.new_items, local.shards) == (60, SHARDS)
     on_one_machine = shown(shop)
     forget(shop)
 
