@@ -37,7 +37,7 @@ from recjob.store.catalog_store import CatalogKeys, item_attributes
 from recjob.store.ledger import RunRow, newest_planned_run
 from recjob.store.mixes import add_mixes
 from recjob.store.models import ModelRow
-from recjob.store.publication import runs_shown_before
+from recjob.store.publication import runs_shown_before, was_held
 
 JOB = "nightly-recommend"
 _ROWS_PER_COMPARISON: Final = 2**16
@@ -133,9 +133,9 @@ class _Mixed:
 
 
 def _cut_short(connection: Connection, context: JobContext) -> RunRow | None:
-    """The newest night, where it did not end well and is not too old to be continued."""
+    """The newest night, where it did not end and is not too old to be continued."""
     run = newest_planned_run(connection, JOB, context.run_id)
-    if run is None or run.outcome == "done":
+    if run is None or run.outcome == "done" or was_held(connection, run.run_id):
         return None
     age = datetime.now(UTC) - run.started
     longest = timedelta(hours=context.settings.nightly.continue_hours)

@@ -62,6 +62,19 @@ def published_statistics(connection: Connection) -> tuple[int, dict[str, Any]] |
     return None if row is None else (row.run_id, row.statistics)
 
 
+def was_held(connection: Connection, run_id: int) -> bool:
+    """Whether a limit kept the run back, also where somebody has shown it since."""
+    return bool(
+        connection.scalar(
+            text(
+                "SELECT held IS NOT NULL OR statistics ? 'forced' FROM recommendation_run "
+                "WHERE run_id = :run_id"
+            ),
+            {"run_id": run_id},
+        )
+    )
+
+
 def runs_shown_before(connection: Connection, nights: int) -> list[int]:
     """The last `nights` runs that readers saw, the one they see now first."""
     current, previous = publication_row(connection)
