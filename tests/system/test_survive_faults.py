@@ -358,7 +358,7 @@ LIMITS: Final[dict[str, tuple[str, dict[str, str], str]]] = {
     "fewer users": (
         "DELETE FROM {table} WHERE user_key IN "
         "(SELECT user_key FROM app_user WHERE user_id > 'user-008')",
-        {},
+        {"RECJOB_LIMITS__MAX_USER_LOSS": "0.05"},
         "limits.max_user_loss = 0.05",
     ),
     "lower coverage": ("", {"RECJOB_NIGHTLY__K": "2"}, "limits.max_coverage_loss = 0.5"),
