@@ -97,6 +97,7 @@ def listen(moments: Moments) -> None:
     wrap(Leftovers, "write", lambda _, what, keys, vectors: f"{what} {keys.tobytes().hex()[:32]}")
     wrap(storage, "sync_file", lambda path: "work file is synced")
     wrap(embeddings, "register_embedding_set", lambda *_: "vectors are registered")
+    wrap(ArtifactFolder, "share", lambda *_: "finished file is shared")
     wrap(ArtifactFolder, "remove_files", lambda *_: "old vectors are removed")
     wrap(runner, "_record_failure", lambda *_: "failure is recorded")
     wrap(Lease, "end", lambda *_: "end")

@@ -317,6 +317,7 @@ def test_a_killed_night_holds_no_lock(night_shop: Shop, nights: NightServer, dig
 @pytest.mark.parametrize(
     "moment",
     [
+        "before finished file is shared",
         "before vectors are registered",
         "before scoring a shard",
         "before load is committed",

@@ -37,7 +37,11 @@ STAGES: Final = (
 EXACT: Final = {
     "read": ("starts",),
     "item features": ("before work file is synced", "after work file is synced"),
-    "save vectors": ("before vectors are registered", "after vectors are registered"),
+    "save vectors": (
+        "before finished file is shared",
+        "before vectors are registered",
+        "after vectors are registered",
+    ),
     "score": ("before work file is synced",),
     "load": ("before copy", "after copy"),
     "publish": (
