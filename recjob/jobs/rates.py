@@ -49,27 +49,31 @@ class Rates(BaseModel):
         220, "decoding JPEGs of 1000 x 1000 pixels (60 kB) to 224, one core of two"
     )
     item_pictures_per_core: Rate = _measured(
-        225, f"AlexNet-small (student xs) at 224, torch bf16: 450 on {_TWO_CORES}"
+        165, f"`bench embed`, student xs at 224, torch bf16: 330 on {_TWO_CORES}"
     )
     item_pictures_per_gpu: Rate = _assumed(
         20_000, "3 GB/s of packed pictures read; arithmetic alone would allow some 100,000"
     )
     outfits_per_core: Rate = _measured(
-        14_400, f"Set Transformer of 4 items, torch fp32: 28,800 on {_TWO_CORES}"
+        11_000, f"`bench embed`, Set Transformer, torch: 22,700 on {_TWO_CORES}"
     )
     outfits_per_gpu: Rate = _assumed(500_000, "about 1 % of a data-centre GPU's bf16 arithmetic")
     pairs_per_core: Rate = _measured(
-        0.58e9, f"first sketch of the exact top-K, 8192 x 200,000, k = 100: 1.17e9 on {_TWO_CORES}"
+        1.1e9, f"`bench topk`, engine bf16, 8192 x 200,000, k = 100: 2.2e9 on {_TWO_CORES}"
     )
     pairs_per_gpu: Rate = _assumed(
         1e12, "a third of an H200's bound for a fused kernel, 3e12: memory traffic and arithmetic"
     )
-    faiss_pairs_per_core: Rate = _measured(0.32e9, f"FAISS IndexFlatIP: 0.64e9 on {_TWO_CORES}")
+    faiss_pairs_per_core: Rate = _measured(
+        0.34e9, f"`bench topk`, FAISS IndexFlatIP: 0.69e9 on {_TWO_CORES}"
+    )
     graph_outfits_per_thread: Rate = _measured(
         2_200, "HNSW of 20,000 vectors, 32 links, effort 200, one thread (it is built by one)"
     )
     lists_of_20_written: Rate = _measured(
-        126_000, "COPY BINARY into Postgres on the same two cores, rows of 20 outfits and scores"
+        70_000,
+        "stage load of `bench night` on two shared x86 cores with AMX: 100,000 lists of 30 in "
+        "2.1 s, checks and key included",
     )
     keys_built: Rate = Rate(
         value=1.22e6,
