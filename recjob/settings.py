@@ -308,7 +308,8 @@ class NightlySettings(Section):
     stranger_pool: int = Field(500, ge=1)
     """The most popular outfits that the strangers' list is chosen from."""
     keep_runs: int = Field(7, ge=2)
-    """Runs kept for rollback; the published one and the one before it always are."""
+    """Runs kept for rollback; the published one and the one before it always are, and as many as
+    `rules.exclude_recent_nights` asks for."""
     database_wait_seconds: float = Field(60.0, ge=0)
     """How long a run that has its lists waits for a database that is away before it gives up."""
 

@@ -241,7 +241,10 @@ def _publish(context: JobContext, statistics: Mapping[str, Any], work: ShardWork
 
 
 def _clean_up(context: JobContext) -> None:
-    drop_old_runs(context.database, context.settings.nightly.keep_runs)
+    settings = context.settings
+    # What counts as recent has to be there the next night.
+    keep_runs = max(settings.nightly.keep_runs, settings.rules.exclude_recent_nights)
+    drop_old_runs(context.database, keep_runs)
     with context.database.begin() as connection:
         dropped = drop_unused_mixes(connection)
     if dropped:

@@ -310,6 +310,15 @@ def test_old_runs_are_dropped(shop: Shop) -> None:
     assert kept == [(runs[1],), (runs[2],)]
 
 
+def test_runs_that_count_as_recent_are_kept(shop: Shop) -> None:
+    nightly = shop.settings.nightly.model_copy(update={"keep_runs": 2})
+    rules = shop.settings.rules.model_copy(update={"exclude_recent_nights": 3})
+    other = with_settings(shop, nightly=nightly, rules=rules)
+    runs = [other.run("nightly-recommend", nightly_recommend).run_id for _ in range(4)]
+    kept = shop.rows("SELECT run_id FROM recommendation_run ORDER BY 1")
+    assert kept == [(run,) for run in runs[1:]]
+
+
 def test_a_user_who_was_deleted_since_the_training(shop: Shop) -> None:
     for table in ("interaction", "user_embedding", "app_user"):
         shop.rows(
