@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from recjob.jobs.stopping import stop_if_asked
+
 LINE_SECONDS: Final = 30.0
 """How often a log without a terminal gets a line."""
 
@@ -39,7 +41,8 @@ class Bar:
         self.to(self._done + count, self._total)
 
     def to(self, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` are done; `note` says how it goes."""
+        """`done` of `total` are done; `note` says how it goes. Where a job stops, if asked to."""
+        stop_if_asked()
         self._done, self._total = done, total
         now = time.monotonic()
         rate = f"{done / max(now - self._start, 1e-9):,.0f}/s"

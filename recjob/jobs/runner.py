@@ -15,7 +15,7 @@ import psycopg
 
 from recjob.errors import RecjobError, TemporaryError
 from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
-from recjob.jobs.stopping import Stopping
+from recjob.jobs.stopping import Stopping, stop_if_asked
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import ArtifactFolder
@@ -73,6 +73,7 @@ class JobContext:
     def stage(self, name: str) -> Iterator[Stage]:
         """Measure the block as a stage of the job; a failed stage is recorded too."""
         self.check_lease()
+        stop_if_asked()
         with measured_stage(name, self.monitor, self.stages) as stage:
             yield stage
 

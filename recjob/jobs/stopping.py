@@ -1,4 +1,8 @@
-"""SIGTERM: a job ends by an exception, so that everything is put in order; a shard is finished."""
+"""SIGTERM and Ctrl-C: a job ends by an exception, so that everything is put in order.
+
+Libraries may swallow the exception where it meets them at a bad moment (pyarrow does, while it
+looks for pandas). So the wish is remembered, and `stop_if_asked` raises again at the next step.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from types import FrameType
 class Stopping:
     """How a job is asked to stop; the runner makes one for each run.
 
-    Outside of a shard the signal raises KeyboardInterrupt at once, as Ctrl-C does. Within one it
-    waits for the shard's end, at most `grace_seconds`.
+    Ctrl-C, and SIGTERM outside of a shard, raise KeyboardInterrupt at once. Within a shard SIGTERM
+    waits for its end, at most `grace_seconds`.
     """
 
     def __init__(self, grace_seconds: float) -> None:
@@ -23,15 +27,21 @@ class Stopping:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM while the block runs; does nothing outside of the main thread."""
+        """Take the signals while the block runs; does nothing outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, self._terminate)
+        global _listening
+        before = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminate)}
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
+        outer, _listening = _listening, self
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            _listening = outer
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextmanager
     def shard(self) -> Iterator[None]:
@@ -57,4 +67,20 @@ class Stopping:
         signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, 1e-3))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
         raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt where a stop was asked for and no shard is to be finished."""
+        if self._asked and not self._in_shard:
+            raise KeyboardInterrupt
+
+
+_listening: Stopping | None = None
+"""That of the job in this process, while it runs."""
+
+
+def stop_if_asked() -> None:
+    """Stop here if the job was asked to and something swallowed it; for each step of long work."""
+    if _listening is not None and threading.current_thread() is threading.main_thread():
+        _listening.check()
