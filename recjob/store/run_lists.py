@@ -77,7 +77,9 @@ def encode_lists(run_id: int, keys: CatalogKeys, lists: RunLists) -> list[NDArra
     """The lists as rows of COPY BINARY in chunks, after the checks that need no database."""
     check_lists(lists)
     lengths = np.count_nonzero(lists.outfits != PADDING, axis=1)
-    user_keys = np.where(lists.users == VISITOR, VISITOR_KEY, keys.users[lists.users])
+    known = lists.users != VISITOR
+    user_keys = np.full(len(known), VISITOR_KEY, np.int32)
+    user_keys[known] = keys.users[lists.users[known]]
     result: list[NDArray[np.uint8]] = []
     # Lists of one length and kind are rows of one width, which is the fast way in.
     groups = lengths * len(KINDS) + lists.kinds
@@ -88,7 +90,7 @@ def encode_lists(run_id: int, keys: CatalogKeys, lists: RunLists) -> list[NDArra
         rows = slice(None) if size == len(groups) else np.flatnonzero(groups == group)
         columns: dict[str, Any] = {
             "run_id": np.full(size, run_id, np.int32),
-            "user_key": user_keys[rows].astype(np.int32),
+            "user_key": user_keys[rows],
             "kind": np.full(size, KINDS[kind].encode()),
             "outfit_keys": keys.outfits[lists.outfits[rows][:, :length]],
             "scores": lists.scores[rows][:, :length].astype(np.float32, copy=False),

@@ -346,6 +346,16 @@ def test_a_newcomer_whose_outfits_lost_their_pictures_is_a_stranger(shop: Shop) 
     assert shop.lists().keys() == shop.users()
 
 
+def test_a_shop_without_users_has_a_list_for_visitors(shop: Shop) -> None:
+    for table in ("interaction", "user_embedding", "app_user"):
+        shop.rows(f"DELETE FROM {table}")
+    limits = shop.settings.limits.model_copy(update={"max_user_loss": 1.0, "max_coverage_loss": 1})
+    result = with_settings(shop, limits=limits).run("nightly-recommend", nightly_recommend)
+    assert (result.lists, result.shards) == (0, 0)
+    assert not shop.lists()
+    assert len(shop.default_list()) == K
+
+
 def test_a_shop_that_lost_all_its_pictures(shop: Shop) -> None:
     shop.rows("UPDATE item SET image_sha256 = NULL, quarantine_reason = 'gone'")
     embedded = shop.run("embed", embed)
