@@ -6,7 +6,6 @@ Pictures have the size of the settings, since encoding them is most of the first
 
 from __future__ import annotations
 
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recjob.bench.machine import Machine, this_machine
+from recjob.bench.scratch import scratch_home
 from recjob.bench.shop import ShopSize, draw_picture, register_student, write_shop
 from recjob.jobs.embed import EmbedResult, embed
 from recjob.jobs.import_tables import import_tables
@@ -83,13 +83,7 @@ def bench_embed(settings: Settings, items: int, outfits: int, users: int) -> Emb
         cold_share=0.0,
         stranger_share=0.0,
     )
-    with tempfile.TemporaryDirectory(prefix="recjob-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # the embedded server's own user has to pass through
-        settings = settings.model_copy(
-            update={"home": folder / "var", "database_url": None, "artifacts_url": ""}
-        )
-        settings.home.mkdir()
+    with scratch_home(settings) as (folder, settings):
         shop = folder / "shop"
         write_shop(shop, size, settings.seed)
         with open_database(settings) as database:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, text
 
 from recjob.bench.machine import Machine, this_machine
+from recjob.bench.scratch import scratch_home
 from recjob.settings import Settings
 from recjob.store.bulk import copy_rows_in
 from recjob.store.catalog_store import CatalogKeys, read_keys
@@ -74,31 +73,26 @@ class LoadBenchmark(BaseModel):
 
 def bench_load(seed: int, users: int, places: int, outfits: int, repeats: int) -> LoadBenchmark:
     """Measure both loads in turn, on an embedded Postgres that is made for it and removed."""
-    with tempfile.TemporaryDirectory(prefix="recjob-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # the embedded server's own user has to pass through
-        with open_database(Settings(home=folder / "var")) as database:
-            keys = _make_shop(database, users, places, outfits)
-            shards = list(_shards(np.random.default_rng(seed), users, places, outfits))
-            lease = Lease(
-                database, "nightly-recommend", Locks(frozenset({Resource.PUBLICATION})), {}
-            )
-            encoded = [c for shard in shards for c in encode_lists(lease.run_id, keys, shard)]
+    with scratch_home(Settings()) as (_, settings), open_database(settings) as database:
+        keys = _make_shop(database, users, places, outfits)
+        shards = list(_shards(np.random.default_rng(seed), users, places, outfits))
+        lease = Lease(database, "nightly-recommend", Locks(frozenset({Resource.PUBLICATION})), {})
+        encoded = [c for shard in shards for c in encode_lists(lease.run_id, keys, shard)]
 
-            def ours(connection: Connection) -> None:
-                copy_lists(connection, lease.run_id, keys, iter(shards))
+        def ours(connection: Connection) -> None:
+            copy_lists(connection, lease.run_id, keys, iter(shards))
 
-            def bare(connection: Connection) -> None:
-                table = partition_name(lease.run_id)
-                copy_rows_in(connection, table, COLUMNS, encoded, freeze=True)
+        def bare(connection: Connection) -> None:
+            table = partition_name(lease.run_id)
+            copy_rows_in(connection, table, COLUMNS, encoded, freeze=True)
 
-            seconds: dict[str, list[float]] = {"ours": [], "bare": []}
-            for repeat in range(repeats):
-                # In turn, and in turn who is first: what comes second may find a warmer machine.
-                for load in (ours, bare) if repeat % 2 == 0 else (bare, ours):
-                    seconds[load.__name__].append(_time(database, lease.run_id, load))
-            steps = tuple(_steps(database, lease.run_id, keys, shards, places))
-            lease.end("done", {}, [], None)
+        seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+        for repeat in range(repeats):
+            # In turn, and in turn who is first: what comes second may find a warmer machine.
+            for load in (ours, bare) if repeat % 2 == 0 else (bare, ours):
+                seconds[load.__name__].append(_time(database, lease.run_id, load))
+        steps = tuple(_steps(database, lease.run_id, keys, shards, places))
+        lease.end("done", {}, [], None)
     ours_seconds, bare_seconds = min(seconds["ours"]), min(seconds["bare"])
     return LoadBenchmark(
         machine=this_machine(),

@@ -5,16 +5,15 @@ The jobs are the real ones, on a database and a home that are made for it and re
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from recjob.bench.machine import Machine, this_machine
-from recjob.bench.shop import ShopSize, register_student, write_shop
+from recjob.bench.scratch import scratch_home
+from recjob.bench.shop import PICTURE_SIDE, ShopSize, register_student, write_shop
 from recjob.jobs.embed import embed
 from recjob.jobs.import_tables import import_tables
 from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
@@ -59,17 +58,8 @@ class NightBenchmark(BaseModel):
 
 def bench_night(settings: Settings, size: ShopSize) -> NightBenchmark:
     """Run a first night on a drawn shop, with the settings' rules, and measure each stage."""
-    with tempfile.TemporaryDirectory(prefix="recjob-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # the embedded server's own user has to pass through
-        settings = settings.model_copy(
-            update={
-                "home": folder / "var",
-                "database_url": None,
-                "images": ImageSettings(size=64),
-            }
-        )
-        settings.home.mkdir()
+    small = settings.model_copy(update={"images": ImageSettings(size=PICTURE_SIDE)})
+    with scratch_home(small) as (folder, settings):
         write_shop(folder / "shop", size, settings.seed)
         with open_database(settings) as database:
             steps = (

@@ -175,8 +175,10 @@ def test_a_night_that_does_not_wait_is_continued(
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
     """Put a folder on a disk of its own, with all that is in it."""
+    # Nothing but a file system of its own is full as disks are, and only root may mount one.
+    # `.ci/run` forbids skipping: there it is tested, or the run fails.
     if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
+        pytest.skip("a full disk takes a small file system, which only root may mount")
     content = folder.with_name("content")
     folder.rename(content)
     folder.mkdir()
