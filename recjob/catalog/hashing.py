@@ -1,9 +1,10 @@
-"""64-bit hashes of ids and of item sets, the same on every machine and in every run."""
+"""64-bit hashes of ids and of item sets, the same on every machine and in every run; of files."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +57,9 @@ def pair_hashes(users: UInt64Array, sets: UInt64Array) -> UInt64Array:
     # The set's sum is mixed once more: else user 1 with items 2 and 3 is user 2 with 1 and 3.
     with np.errstate(over="ignore"):
         return mix(mix(users) + mix(sets))
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

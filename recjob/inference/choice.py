@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RecjobError, SettingsError
 from recjob.inference.engine import Engine
-from recjob.inference.export import file_sha256
 from recjob.inference.tensorrt_build import (
     TENSORRT,
     TENSORRT_RTX,

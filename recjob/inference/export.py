@@ -13,7 +13,6 @@ precision: it is small, and the scores are its output.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RefusedError
 from recjob.inference.embedding import unit
 from recjob.inference.engine import Engine
@@ -129,12 +129,6 @@ def export_student(
         item_new.unlink(missing_ok=True)
         set_new.unlink(missing_ok=True)
     return ExportResult(item, sets)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _export_items(

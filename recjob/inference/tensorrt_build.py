@@ -17,8 +17,9 @@ from typing import Any, Final, Literal
 
 import torch
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RecjobError, SettingsError, UserError
-from recjob.inference.export import ExportResult, file_sha256
+from recjob.inference.export import ExportResult
 from recjob.model.recommender import FEATURE_DIM
 from recjob.settings import CompileSettings
 

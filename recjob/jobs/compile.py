@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from recjob.catalog.hashing import file_sha256
 from recjob.inference.export import export_student
 from recjob.inference.tensorrt_build import available_builder, build_engines
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import load_active_recommender
-from recjob.store.artifacts import file_sha256
 from recjob.store.models import register_engine
 
 ONNX_KIND = "onnx"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import SettingsError
 from recjob.inference.choice import ChosenEngine, CompiledStudent, choose_engine
 from recjob.inference.embedding import embed_items, embed_outfits, unit
@@ -39,7 +40,6 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
 from recjob.model.recommender import FEATURE_DIM
 from recjob.settings import CompileSettings
-from recjob.store.artifacts import file_sha256
 from recjob.store.embeddings import embedding_set, register_embedding_set
 from recjob.store.ledger import hold_lease
 from recjob.store.models import ModelRow, list_engines

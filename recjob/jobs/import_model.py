@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import DataError, NotFoundError
 from recjob.inference.model_files import (
     AUTOENCODER_FILES,
@@ -18,7 +19,7 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.training_site import check_image_size
 from recjob.jobs.workspace import register_active
-from recjob.store.artifacts import Role, file_sha256
+from recjob.store.artifacts import Role
 from recjob.store.models import ModelRow, activate, model
 
 FILES: Final[dict[Role, tuple[str, ...]]] = {

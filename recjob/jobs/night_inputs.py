@@ -18,7 +18,7 @@ from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import RefusedError
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.model_files import StoredRecommender
-from recjob.jobs.embed import INDEX_FILE, INDEXES_FOLDER, warm_rows
+from recjob.jobs.embed import index_path, warm_rows
 from recjob.jobs.embeddings import Embeddings
 from recjob.jobs.night import Night, who_is_served
 from recjob.jobs.night_shards import shard_ranges
@@ -89,8 +89,8 @@ def plan_night(
         )
     indexed = None
     if settings.nightly.search == "index":
-        path = context.artifacts.root / INDEXES_FOLDER / row.model_id / INDEX_FILE
-        indexed = index_of(read_index(path), mixed.catalog.outfit_ids, mixed.vectors)
+        index = read_index(index_path(context, row.model_id))
+        indexed = index_of(index, mixed.catalog.outfit_ids, mixed.vectors)
     night = _night(row, stored, shop, mixed, vectors.users, allowed, settings, indexed)
     fingerprint = replace(night, recent_runs=recent).fingerprint(settings)
     continues = None

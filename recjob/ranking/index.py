@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RecjobError
 from recjob.ranking.exact import EMPTY, Keys, best, decode, encode, pair_scores
-from recjob.ranking.index_files import file_sha256
 
 Kind = Literal["flat", "ivf", "hnsw"]
 Int64Array = NDArray[np.int64]

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RefusedError
 from recjob.ranking.exact import pair_scores
 from recjob.ranking.index import (
@@ -33,7 +34,7 @@ from recjob.ranking.index import (
     description_file,
     open_index,
 )
-from recjob.ranking.index_files import Write, file_sha256, write_synced
+from recjob.ranking.index_files import Write, write_synced
 from recjob.ranking.top_k import top_k
 from recjob.settings import IndexSettings
 

@@ -10,12 +10,6 @@ from pathlib import Path
 Write = Callable[[bytes], int]
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_synced(path: Path, fill: Callable[[Write], object]) -> str:
     """Write `path` by what `fill` hands to the function it is given; sha256 (hex) of it all.
 

@@ -12,7 +12,6 @@ used without asking there, so a night needs the storage only for what is new.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import secrets
 import shutil
@@ -22,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import DataError, NotFoundError
 from recjob.store.storage import (
     masked,
@@ -46,12 +46,6 @@ _LOCK = "lock"
 def new_model_id(role: Role) -> str:
     """A fresh id for a model of this role, which says when it was made."""
     return f"{role}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class ArtifactFolder:

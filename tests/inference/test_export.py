@@ -5,8 +5,9 @@ import onnx
 import pytest
 import torch
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import RefusedError
-from recjob.inference.export import ExportResult, export_student, file_sha256
+from recjob.inference.export import ExportResult, export_student
 from recjob.inference.onnx_engine import OnnxEngine
 from recjob.inference.torch_engine import TorchEngine
 from tests.inference.students import FP16, FP32, SIDE, distance, pictures, student

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recjob.catalog.hashing import file_sha256
 from recjob.errors import DataError
 from recjob.inference.model_files import load_recommender
 from recjob.jobs.import_model import ImportedModel, import_model
@@ -18,7 +19,7 @@ from recjob.jobs.runner import JobContext, run_job
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import load_active_recommender
 from recjob.settings import Settings
-from recjob.store.artifacts import Role, file_sha256
+from recjob.store.artifacts import Role
 from recjob.store.database import Database
 from recjob.store.models import ModelRow, list_models
 from tests.jobs.conftest import Trained

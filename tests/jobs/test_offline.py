@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recjob.catalog.fingerprint import data_fingerprint
+from recjob.catalog.hashing import file_sha256
 from recjob.catalog.images import PackedImages
 from recjob.catalog.split import split_parts, warm_users
 from recjob.catalog.tables import read_folder, to_catalog
@@ -26,7 +27,7 @@ from recjob.jobs.train_teacher import TrainedResult, train_teacher
 from recjob.jobs.workspace import on_database
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
-from recjob.store.artifacts import Role, file_sha256
+from recjob.store.artifacts import Role
 from recjob.store.database import Database
 from tests.command_line import Run
 from tests.jobs.conftest import Trained
