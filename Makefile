@@ -42,7 +42,8 @@ docs: .venv/.installed ## Write docs/settings.md and docs/cli.md from the code
 
 # The lock names no index, so that a mirror may stand in for the public one.
 lock: | $(UV) ## Choose the newest versions that fit pyproject.toml
-	"$(UV)" pip compile pyproject.toml --group dev --extra tensorrt-rtx --extra ray --extra peers --python-version 3.11 \
+	"$(UV)" pip compile pyproject.toml --group dev --extra tensorrt-rtx --extra ray --extra peers --extra paper \
+	    --extra polyvore --python-version 3.11 \
 	    --universal --upgrade --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 
 clean: ## Remove the environment and the caches; data (var) stay
