@@ -52,6 +52,10 @@ class ImageSettings(Section):
 class SplitSettings(Section):
     """Which positives train, validate and test (Sec. 4.1.1: 9:2:2, validation halved)."""
 
+    kind: Literal["hash", "files", "item-disjoint", "time"] = "hash"
+    """hash: by a keyed hash of user and item set, so that a growing catalog moves nothing; files:
+    as the data say (column `part`); item-disjoint: no item of a user's test outfits among that
+    user's training items, as far as the data allow; time: each user's newest outfits test."""
     key: str = "recjob"
     """Key of the hash that assigns a positive to its part."""
     train: int = Field(9, ge=1)
@@ -91,8 +95,20 @@ class TrainingSettings(Section):
     """tau_FND of Eq. 10 and 13."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """In the fully connected layers of the trunk (AlexNet's)."""
+    backbone: str = "alexnet"
+    """"alexnet" in the paper's sizes, or any classification model of torchvision (resnet50,
+    convnext_tiny, vit_b_16), for which `size` has no meaning."""
     weights: str = "imagenet"
     """Start of the trunk: "imagenet", "autoencoder", "none", or a file (.safetensors, .pth)."""
+    freeze_backbone: bool = False
+    """The trunk stays as it starts, its features are computed once, and the rest trains on them:
+    minutes instead of hours."""
+    compile: bool = False
+    """The trunk is compiled by torch.compile: worth its minutes of compiling in long runs."""
+    prefetch: int = Field(2, ge=0)
+    """Batches drawn and gathered ahead by a thread of their own; 0: none."""
+    checkpoint_minutes: float = Field(10.0, ge=0)
+    """A killed training goes on from a state saved this often; 0: none is saved."""
     flip: bool = True
     """Random horizontal flips."""
     patience: int = Field(20, ge=1)
@@ -111,6 +127,8 @@ class TeacherSettings(TrainingSettings):
 
     size: ModelSize = "large"
     """Size of the model (Table 5)."""
+    image_size: int = Field(0, ge=0, le=1024)
+    """Side in pixels of the pictures that the teacher sees; 0: `images.size`, like the student."""
 
 
 class StudentSettings(TrainingSettings):
@@ -124,6 +142,13 @@ class StudentSettings(TrainingSettings):
     """Eq. 12 in the units of the teacher's scores; used where `alpha_relative` is 0."""
     alpha_relative: float = Field(1.0, ge=0)
     """Eq. 12 in units of the teacher's mean gap between positives and random outfits."""
+    alpha_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How alpha goes from `alpha_start` times its value to its value over the training."""
+    alpha_start: float = Field(1.0, gt=0)
+    """Factor on alpha at the first step; without a schedule it has no meaning."""
+    contrastive: Literal["views", "users"] = "views"
+    """What the contrastive loss pulls together: two views of one outfit (Eq. 17), or all outfits
+    of one user (supervised, each user a class: the future work of Sec. 5)."""
     contrastive_weight: float = Field(0.2, ge=0)
     """lambda of Eq. 19; 0 leaves the contrastive loss out."""
     contrastive_temperature: float = Field(0.1, gt=0)
@@ -340,6 +365,44 @@ class EvaluationSettings(Section):
     """Random choices of those outfits, averaged."""
     max_validation_positives: int = Field(0, ge=0)
     """Positives used when validating during training; 0: all."""
+    negatives: Literal["random", "hard", "half"] = "random"
+    """Of the evaluation lists: random outfits, other users' positives (Sec. 4.4), or half and
+    half."""
+    k: int = Field(20, ge=1)
+    """Length of the lists whose recall, coverage, novelty and diversity are measured."""
+    bootstrap_draws: int = Field(1000, ge=0)
+    """Resamplings of the users behind every confidence interval; 0: no intervals."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Share of the resamplings that an interval holds."""
+    group_borders: tuple[int, ...] = (20, 50, 100)
+    """Users are grouped by their number of training positives at these borders."""
+
+
+class PaperSettings(Section):
+    """The paper's tables and figures (`paper`)."""
+
+    repeats: int = Field(3, ge=1)
+    """Runs of each row of Tables 2 to 4, with seeds `seed`, `seed` + 1 and so on."""
+    figure_repeats: int = Field(1, ge=1)
+    """Runs of each point of Fig. 4 to 7."""
+    alphas: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+    """Fig. 4: alpha in units of the teacher's gap (`student.alpha_relative`)."""
+    sizes: tuple[ModelSize, ...] = ("xs", "s", "m")
+    """Fig. 6 and Table 5: sizes of the student."""
+    batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Fig. 7; the learning rate is scaled along (Sec. 4.8)."""
+    timing_repeats: int = Field(10, ge=1)
+    """Table 5: runs of each timing."""
+    neighbours: int = Field(15, ge=1)
+    """Fig. 8: negatives nearest to each user that are drawn beside random ones."""
+    figure8_users: int = Field(3, ge=1)
+    """Fig. 8: users shown."""
+    figure8_outfits: int = Field(40, ge=1)
+    """Fig. 8: positives, and as many negatives, of each user."""
+    table4_freeze: bool = False
+    """Table 4's methods train on frozen features (`freeze_backbone`), and the table says so."""
+    figures_freeze: bool = False
+    """Likewise the points of Fig. 4 to 7."""
 
 
 class DemoSettings(Section):
@@ -412,6 +475,7 @@ class Settings(Section):
     nightly: NightlySettings = NightlySettings()
     ray: RaySettings = RaySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    paper: PaperSettings = PaperSettings()
     report: ReportSettings = ReportSettings()
     demo: DemoSettings = DemoSettings()
 
