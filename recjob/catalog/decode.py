@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import struct
 from collections.abc import Set
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from recjob.catalog.picture_source import PictureSource, RefusedPictureError
 from recjob.settings import ImageSettings
 
 UInt8Array = NDArray[np.uint8]
@@ -49,44 +48,43 @@ class Decoded:
     """Why the picture is bad; "" where it is not."""
 
 
-class _RefusedError(Exception):
-    """A picture that is bad for a reason of ours."""
-
-
 def decode_file(
-    root: str, size: int, settings: ImageSettings, known: Set[str], image: str
+    source: PictureSource, size: int, settings: ImageSettings, known: Set[str], image: str
 ) -> Decoded:
-    """Read, hash and decode the picture `image` inside the folder `root` (a resolved path).
+    """Read, hash and decode the picture `image` of `source`.
 
     A picture whose hash is `known` is not decoded. Never raises for a bad picture.
     """
     try:
-        data = _read(root, image, settings.max_bytes)
+        data = source.read(image, settings.max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 in known:
             return Decoded(sha256)
         return Decoded(sha256, decode(data, size, settings.max_pixels))
-    except _RefusedError as refusal:
+    except RefusedPictureError as refusal:
         return Decoded(reason=str(refusal))
 
 
 def decode(data: bytes, size: int, max_pixels: int) -> UInt8Array:
-    """(size, size, 3) the picture, turned upright, on a white square that it fills."""
+    """(size, size, 3) the picture, turned upright, on a white square that it fills.
+
+    Raises RefusedPictureError where it is damaged, no picture, or has more than `max_pixels`.
+    """
     try:
         with _open(data) as picture:
             width, height = picture.size
             if width * height > max_pixels:
-                raise _RefusedError(
+                raise RefusedPictureError(
                     f"{width} x {height} pixels are more than images.max_pixels ({max_pixels})"
                 )
             return _square(picture, size)
-    except (_RefusedError, MemoryError):
+    except (RefusedPictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise _RefusedError(f"not a picture ({', '.join(FORMATS)})") from None
+        raise RefusedPictureError(f"not a picture ({', '.join(FORMATS)})") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything when a file is broken
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise _RefusedError(f"damaged picture ({reason})") from None
+        raise RefusedPictureError(f"damaged picture ({reason})") from None
 
 
 def _open(data: bytes) -> Image.Image:
@@ -94,33 +92,6 @@ def _open(data: bytes) -> Image.Image:
     # before anything is decoded, takes its place.
     Image.MAX_IMAGE_PIXELS = None
     return Image.open(BytesIO(data), formats=FORMATS)
-
-
-def _read(root: str, image: str, max_bytes: int) -> bytes:
-    if not image:
-        raise _RefusedError("no picture is named")
-    path = os.path.realpath(os.path.join(root, image))  # noqa: PTH118
-    if not path.startswith(root.rstrip(os.sep) + os.sep):
-        raise _RefusedError("lies outside the folder")
-    try:
-        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _RefusedError("not a file")
-            if status.st_size > max_bytes:
-                raise _RefusedError(
-                    f"{status.st_size} bytes are more than images.max_bytes ({max_bytes})"
-                )
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(status.st_size)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise _RefusedError("no such file") from None
-    except OSError as error:
-        raise _RefusedError(f"cannot be read ({error.strerror})") from None
 
 
 def _square(picture: Image.Image, size: int) -> UInt8Array:
@@ -148,7 +119,7 @@ def _colours(picture: Image.Image) -> Image.Image:
         high = (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
         return Image.fromarray(high).convert("RGB")
     if picture.mode in ("I", "F"):
-        raise _RefusedError(
+        raise RefusedPictureError(
             f"pixels of kind {picture.mode} have no fixed range; save it with 8 bits"
         )
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Int64Array
 from recjob.catalog.decode import Decoded, UInt8Array, decode_file
+from recjob.catalog.picture_source import PictureSource
 from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
 
@@ -48,7 +49,7 @@ class BadImage:
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What `add_folder` did."""
+    """What `add` did."""
 
     hashes: tuple[str, ...]
     """(n_images,) sha256 (hex) of each picture file; "" for the bad ones."""
@@ -114,14 +115,14 @@ class PackedImages:
             )
         return rows
 
-    def add_folder(
+    def add(
         self,
-        root: Path,
+        source: PictureSource,
         images: Sequence[str],
         settings: ImageSettings,
         on_progress: Callable[[int], None] | None = None,
     ) -> ImageReport:
-        """Decode and pack the pictures `images` (paths inside `root`) that are not packed yet.
+        """Decode and pack the pictures `images` of `source` that are not packed yet.
 
         A bad picture never stops the others. `on_progress` is told how many pictures are done so
         far. Waits while another process adds to the same store.
@@ -135,7 +136,7 @@ class PackedImages:
             before = len(self)
             known = {name.decode() for name in self._hashes.tolist()}
             workers = settings.workers or len(os.sched_getaffinity(0))
-            work = partial(decode_file, os.path.realpath(root), self.size, settings, known)
+            work = partial(decode_file, source, self.size, settings, known)
             try:
                 with self._writer() as add, ThreadPoolExecutor(workers) as pool:
                     for start in range(0, len(images), _CHUNK):

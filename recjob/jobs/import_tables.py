@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.images import ImageReport
+from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.tables import FolderTables, read_folder
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
@@ -86,8 +87,11 @@ def import_tables(context: JobContext, folder: Path) -> ImportResult:
 def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
     images = tables.items["image"].to_pylist()
     with progress_bar("pictures", len(images)) as bar:
-        return open_pictures(context.settings).add_folder(
-            tables.folder, images, context.settings.images, lambda done: bar.to(done, len(images))
+        return open_pictures(context.settings).add(
+            FolderPictures(tables.folder),
+            images,
+            context.settings.images,
+            lambda done: bar.to(done, len(images)),
         )
 
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
+from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.tables import read_folder, to_catalog
 from recjob.errors import NotFoundError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
@@ -86,8 +87,11 @@ class FolderSite:
         images = tables.items["image"].to_pylist()
         pictures = open_pictures(self.settings)
         with progress_bar("pictures", len(images)) as bar:
-            report = pictures.add_folder(
-                self._data, images, self.settings.images, lambda done: bar.to(done, len(images))
+            report = pictures.add(
+                FolderPictures(self._data),
+                images,
+                self.settings.images,
+                lambda done: bar.to(done, len(images)),
             )
         for bad in report.bad:
             log.warning("%s: left out (%s)", self._data / bad.image, bad.reason)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from recjob.catalog.decode import UInt8Array, decode_file
+from recjob.catalog.picture_source import FolderPictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
 from recjob.settings import ImageSettings
@@ -45,7 +46,9 @@ class OriginalPictures:
         with self.database.connect() as connection:
             image = item_images(connection, [item_id])[item_id]
         for folder in self.folders:
-            found = decode_file(folder, self.side, self.settings, frozenset(), image)
+            found = decode_file(
+                FolderPictures(Path(folder)), self.side, self.settings, frozenset(), image
+            )
             if found.sha256 == self.shop.catalog.item_image[item] and found.pixels is not None:
                 return found.pixels
         return packed

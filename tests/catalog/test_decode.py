@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from recjob.catalog.decode import decode, decode_file
+from recjob.catalog.picture_source import FolderPictures, RefusedPictureError
 from recjob.settings import ImageSettings
 
 SIZE = 32
@@ -42,7 +43,7 @@ def close(square: Any, expected: tuple[int, int, int], tolerance: int = 6) -> bo
 
 
 def reason(folder: Path, name: str, settings: ImageSettings = SETTINGS) -> str:
-    result = decode_file(os.path.realpath(folder), SIZE, settings, set(), name)
+    result = decode_file(FolderPictures(folder), SIZE, settings, set(), name)
     assert result.pixels is None
     assert result.sha256 == ""
     assert "\n" not in result.reason
@@ -158,11 +159,11 @@ def test_first_frame_of_an_animation() -> None:
 
 def test_a_known_hash_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture, but known")
-    root = os.path.realpath(tmp_path)
-    bad = decode_file(root, SIZE, SETTINGS, set(), "a.jpg")
+    source = FolderPictures(tmp_path)
+    bad = decode_file(source, SIZE, SETTINGS, set(), "a.jpg")
     assert bad.reason
     digest = hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
-    known = decode_file(root, SIZE, SETTINGS, {digest}, "a.jpg")
+    known = decode_file(source, SIZE, SETTINGS, {digest}, "a.jpg")
     assert (known.sha256, known.pixels, known.reason) == (digest, None, "")
 
 
@@ -201,7 +202,7 @@ def test_files_outside_the_folder(tmp_path: Path) -> None:
     (shop / "inner.png").symlink_to(shop / "good.png")
     for name in ("../secret.png", "link.png", str(tmp_path / "secret.png"), "."):
         assert reason(shop, name) == "lies outside the folder"
-    assert decode_file(os.path.realpath(shop), SIZE, SETTINGS, set(), "inner.png").reason == ""
+    assert decode_file(FolderPictures(shop), SIZE, SETTINGS, set(), "inner.png").reason == ""
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -233,5 +234,5 @@ def test_the_limit_is_the_settings_not_pillows() -> None:
     image = Image.new("RGB", (100, 100), RED)
     data = encoded(image, "PNG")
     assert close(decode(data, SIZE, 10_000), RED)
-    with pytest.raises(Exception, match="100 x 100 pixels"):
+    with pytest.raises(RefusedPictureError, match="100 x 100 pixels"):
         decode(data, SIZE, 9_999)

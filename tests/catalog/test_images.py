@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from recjob.catalog.images import PackedImages
+from recjob.catalog.picture_source import FolderPictures
 from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
 
@@ -46,7 +47,7 @@ def test_pack_and_find(tmp_path: Path) -> None:
     store = PackedImages.open(tmp_path / "store", SIZE)
     assert store.pixels.shape == (0, SIZE, SIZE, 3)
     progress: list[int] = []
-    report = store.add_folder(tmp_path / "shop", names, SETTINGS, progress.append)
+    report = store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS, progress.append)
     assert report.hashes == tuple(sha256(tmp_path / "shop" / name) for name in names)
     assert (report.bad, report.added, progress[-1]) == ((), 20, 20)
     for opened in (store, PackedImages.open(tmp_path / "store", SIZE)):
@@ -64,12 +65,12 @@ def test_what_is_packed_is_not_decoded_again(tmp_path: Path) -> None:
     names = pictures(shop, 5)
     (shop / "copy.png").write_bytes((shop / names[0]).read_bytes())
     store = PackedImages.open(tmp_path / "store", SIZE)
-    report = store.add_folder(shop, [*names, "copy.png"], SETTINGS)
+    report = store.add(FolderPictures(shop), [*names, "copy.png"], SETTINGS)
     assert report.added == 5
     assert report.hashes[5] == report.hashes[0]
     pixels = tmp_path / "store" / "pixels.u8"
     before = (pixels.stat().st_mtime_ns, pixels.read_bytes())
-    again = store.add_folder(shop, [*names, "copy.png"], SETTINGS)
+    again = store.add(FolderPictures(shop), [*names, "copy.png"], SETTINGS)
     assert again.hashes == report.hashes
     assert again.added == 0
     assert pixels.read_bytes() == before[1]
@@ -79,8 +80,8 @@ def test_bad_pictures_are_listed_and_the_good_ones_stay(tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     names = pictures(shop, 2)
     (shop / "text.jpg").write_text("I am no picture")
-    report = PackedImages.open(tmp_path / "store", SIZE).add_folder(
-        shop, [names[0], "text.jpg", "missing.jpg", names[1]], SETTINGS
+    report = PackedImages.open(tmp_path / "store", SIZE).add(
+        FolderPictures(shop), [names[0], "text.jpg", "missing.jpg", names[1]], SETTINGS
     )
     assert [hash_ != "" for hash_ in report.hashes] == [True, False, False, True]
     assert [bad.image for bad in report.bad] == ["text.jpg", "missing.jpg"]
@@ -91,7 +92,7 @@ def test_missing_pictures(tmp_path: Path) -> None:
     store = PackedImages.open(tmp_path / "store", SIZE)
     with pytest.raises(DataError, match=r"1 of 1 pictures are missing.*import the items again"):
         store.rows(["0" * 64])
-    report = store.add_folder(tmp_path / "shop", pictures(tmp_path / "shop", 3), SETTINGS)
+    report = store.add(FolderPictures(tmp_path / "shop"), pictures(tmp_path / "shop", 3), SETTINGS)
     with pytest.raises(DataError, match=r"2 of 5 pictures are missing.*ffff"):
         store.rows([*report.hashes, "f" * 64, ""])
     assert store.rows([]).shape == (0,)
@@ -107,7 +108,7 @@ def test_another_size(tmp_path: Path) -> None:
 def test_a_damaged_store(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "store"
     store = PackedImages.open(folder, SIZE)
-    store.add_folder(tmp_path / "shop", pictures(tmp_path / "shop", 3), SETTINGS)
+    store.add(FolderPictures(tmp_path / "shop"), pictures(tmp_path / "shop", 3), SETTINGS)
     index, pixels = folder / "index.txt", folder / "pixels.u8"
     if damage == "head":
         index.write_text("something else\n")
@@ -126,12 +127,12 @@ def test_pixels_beyond_the_index_are_cut_off(tmp_path: Path) -> None:
     shop, folder = tmp_path / "shop", tmp_path / "store"
     names = pictures(shop, 4)
     store = PackedImages.open(folder, SIZE)
-    store.add_folder(shop, names[:2], SETTINGS)
+    store.add(FolderPictures(shop), names[:2], SETTINGS)
     with (folder / "pixels.u8").open("ab") as file:
         file.write(b"\x99" * 1000)
     store = PackedImages.open(folder, SIZE)
     assert len(store) == 2
-    report = store.add_folder(shop, names, SETTINGS)
+    report = store.add(FolderPictures(shop), names, SETTINGS)
     for number, square in enumerate(store.pixels[store.rows(report.hashes)]):
         assert (square == colour(number)).all()
     assert (folder / "pixels.u8").stat().st_size == 4 * SIZE * SIZE * 3
@@ -141,12 +142,13 @@ ADD = """
 import sys
 from pathlib import Path
 from recjob.catalog import images
+from recjob.catalog.picture_source import FolderPictures
 from recjob.settings import ImageSettings
 images._CHUNK = images._COMMIT_PICTURES = 16
 store, shop = Path(sys.argv[1]), Path(sys.argv[2])
 names = sorted(path.name for path in shop.iterdir())[int(sys.argv[3]) :: int(sys.argv[4])]
 store = images.PackedImages.open(store, 32)
-print(store.add_folder(shop, names, ImageSettings(workers=2)).added)
+print(store.add(FolderPictures(shop), names, ImageSettings(workers=2)).added)
 """
 
 
@@ -191,7 +193,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         rows = store.rows([hashes[number] for number in there])
         for number, square in zip(there, store.pixels[rows], strict=True):
             assert (square == colour(number)).all()
-    report = PackedImages.open(folder, SIZE).add_folder(shop, names, SETTINGS)
+    report = PackedImages.open(folder, SIZE).add(FolderPictures(shop), names, SETTINGS)
     assert list(report.hashes) == hashes
 
 
@@ -203,7 +205,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     names = pictures(tmp_path / "shop", 3)
     (folder / "index.new").symlink_to("/dev/full")
     with pytest.raises(TemporaryError, match="the disk is full"):
-        store.add_folder(tmp_path / "shop", names, SETTINGS)
+        store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS)
     (folder / "index.new").unlink()
     assert len(PackedImages.open(folder, SIZE)) == 0
-    assert store.add_folder(tmp_path / "shop", names, SETTINGS).added == 3
+    assert store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS).added == 3

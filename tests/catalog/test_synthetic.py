@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.images import PackedImages
 from recjob.catalog.negatives import EvaluationLists, evaluation_lists
+from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.catalog.synthetic import Simulation, simulate, write_demo
 from recjob.catalog.tables import FolderTables, read_folder, to_catalog
@@ -161,7 +162,7 @@ def test_the_folders_can_be_imported(folders: tuple[Path, Path], tmp_path: Path)
 
     store = PackedImages.open(tmp_path, 64)
     images = shop.items["image"].to_pylist()
-    report = store.add_folder(folders[0], images, ImageSettings(size=64))
+    report = store.add(FolderPictures(folders[0]), images, ImageSettings(size=64))
     assert report.bad == ()
     assert len(set(report.hashes)) == SMALL.items
     catalog = to_catalog(shop, report.hashes)
@@ -185,7 +186,9 @@ def test_pictures_show_their_colour_on_white(folders: tuple[Path, Path], tmp_pat
     shop, _ = read(folders)
     truth = simulate(SMALL, seed=1)
     store = PackedImages.open(tmp_path, 64)
-    report = store.add_folder(folders[0], shop.items["image"].to_pylist(), ImageSettings(size=64))
+    report = store.add(
+        FolderPictures(folders[0]), shop.items["image"].to_pylist(), ImageSettings(size=64)
+    )
     pixels = store.pixels[store.rows(report.hashes)].astype(float)
     assert (pixels[:, 0].mean(axis=(1, 2)) > 250).all()  # the upper rim
     cloth = pixels.min(axis=-1) < 245

@@ -13,6 +13,7 @@ import pytest
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.hashing import file_sha256
 from recjob.catalog.images import PackedImages
+from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import split_parts, warm_users
 from recjob.catalog.tables import read_folder, to_catalog
 from recjob.errors import DataError, NotFoundError, UserError
@@ -71,7 +72,7 @@ def test_records(offline: Trained) -> None:
     pictures = PackedImages(offline.out / "images" / "64", 64)
     images = tables.items["image"].to_pylist()
     catalog = to_catalog(
-        tables, pictures.add_folder(offline.data, images, offline.settings.images).hashes
+        tables, pictures.add(FolderPictures(offline.data), images, offline.settings.images).hashes
     )
     parts = split_parts(catalog, offline.settings.split)
     users = warm_users(catalog, parts, offline.settings.users)
