@@ -1,0 +1,1 @@
+"""The paper's tables and figures, from a data folder and without a database."""
