@@ -176,6 +176,10 @@ class AutoencoderSettings(Section):
     """Share of the steps in which the rate rises."""
     chroma_weight: float = Field(4.0, ge=0)
     """Weight of the error of colour differences beside that of the pixels."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Longer gradients are scaled to this norm."""
+    checkpoint_minutes: float = Field(10.0, ge=0)
+    """A killed training goes on from a state saved this often; 0: none is saved."""
 
 
 class UserSettings(Section):

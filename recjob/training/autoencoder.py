@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
-from recjob.errors import DataError, RecjobError
+from recjob.errors import DataError
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.training.compute import Compute, choose_compute
-from recjob.training.fit import Progress, seeded_generator
-from recjob.training.optimise import OneCycle
-from recjob.training.pictures import flip_at_random
+from recjob.training.draws import Purpose, numpy_draws, torch_draws
+from recjob.training.fit import Progress
+from recjob.training.optimise import OneCycle, guarded_step
+from recjob.training.pictures import mirror
 
 NEIGHBOUR_BLOCK: Final = 1024
 """Items whose distances to their category are held at once."""
@@ -58,28 +59,21 @@ def train_autoencoder(
     steps = usable.size // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)
     schedule = OneCycle(optimizer, [options.learning_rate], steps * options.epochs, options.warmup)
-    order = np.random.default_rng([settings.seed, 11])
-    flips = seeded_generator(settings.seed, 4)
     epoch_losses: list[float] = []
     for epoch in range(options.epochs):
         model.train()
-        shuffled = order.permutation(usable)
-        losses = []
+        shuffled = numpy_draws(settings.seed, Purpose.ORDER, epoch + 1).permutation(usable)
+        losses: list[float] = []
         for step in range(steps):
             items = shuffled[step * batch_size : (step + 1) * batch_size]
             seen = _pictures(pixels, picture_rows[items], options.image_size, compute)
-            seen = flip_at_random(seen, flips)
+            flips = torch_draws(settings.seed, Purpose.FLIPS, epoch + 1, step + 1)
+            seen = mirror(seen, (torch.rand(batch_size, generator=flips) < 0.5).to(seen.device))
             with compute.autocast():
                 reconstruction = model(seen)
             loss = reconstruction_loss(reconstruction.float(), seen / 255, options.chroma_weight)
-            losses.append(float(loss.detach()))
-            if not np.isfinite(losses[-1]):
-                where = f"epoch {epoch + 1}, step {step + 1}"
-                raise RecjobError(f"autoencoder, {where}: the loss is {losses[-1]}")
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.after_step()
+            where = f"autoencoder, epoch {epoch + 1}, step {step + 1}"
+            losses.append(guarded_step(loss, optimizer, schedule, options.clip_norm, where))
             if on_progress is not None:
                 done = epoch * steps + step + 1
                 note = f"error {epoch_losses[-1]:.4f}" if epoch_losses else ""

@@ -15,7 +15,9 @@ from recjob.catalog.catalog import PADDING, Catalog, Int32Array, Int64Array
 from recjob.catalog.negatives import KnownPositives, RandomNegatives, hard_negatives
 from recjob.catalog.split import Part, split_parts, warm_users
 from recjob.errors import DataError
-from recjob.settings import Settings
+from recjob.settings import Settings, TrainingSettings
+from recjob.training.distributed import Ranks
+from recjob.training.draws import Purpose, numpy_draws
 
 
 @dataclass(frozen=True)
@@ -83,21 +85,34 @@ def prepare_data(
 
 @dataclass(frozen=True)
 class Batch:
-    """One step: positives, and negatives that all rows share."""
+    """One step: positives, and negatives that all rows share.
 
+    Where several processes train together each has the whole batch, and `own` are its rows.
+    """
+
+    epoch: int
+    step: int
+    """Counted from 1."""
+    positives: Int32Array
+    """(B, 2) catalog user and outfit."""
     users: Tensor
     """(B,) int64 rows of the model."""
     outfits: Tensor
     """(B, M) int64 items, -1 padding."""
     negatives: Tensor
     """(K, M) int64 items, -1 padding."""
+    own: slice
+    """Rows of the batch whose loss this process computes."""
     valid: Tensor | None
-    """(B, K) bool: False where a shared negative is a training positive of that row's user; None
-    where no one is."""
+    """(B_own, K) bool: False where a shared negative is a training positive of that row's user;
+    None where no one is."""
 
 
 class BatchSource:
-    """Draws the batches of an epoch; each epoch shuffles and draws its negatives anew."""
+    """Draws the batches of an epoch; each epoch shuffles and draws its negatives anew.
+
+    A batch follows from the seed, the epoch and the step alone.
+    """
 
     def __init__(
         self,
@@ -107,51 +122,74 @@ class BatchSource:
         hard_share: float,
         mixes: int,
         seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self._data = data
         self._positives = data.training_positives
-        self._batch_size = min(batch_size, len(self._positives))
+        self._ranks = ranks or Ranks()
+        # `batch_size` is of each process, and every process has as many rows.
+        per_process = min(batch_size, len(self._positives) // self._ranks.count)
+        self._batch_size = per_process * self._ranks.count
         self._per_positive = negatives_per_positive
         self._hard_share = hard_share
         self._mixes = mixes
         self._random = RandomNegatives(data.catalog, self._positives[:, 1])
-        self._rng = np.random.default_rng([seed, 1])
+        self._seed = seed
         # Only what trains may be known here: else negatives would tell of validation and test.
         self._own_positives = KnownPositives(replace(data.catalog, positives=self._positives))
+
+    @classmethod
+    def of(
+        cls, data: TrainingData, options: TrainingSettings, seed: int, ranks: Ranks
+    ) -> BatchSource:
+        """The batches that a recipe's settings ask for."""
+        return cls(
+            data,
+            options.batch_size,
+            options.negatives_per_positive,
+            options.hard_share,
+            options.negative_mixes,
+            seed,
+            ranks,
+        )
 
     @property
     def steps(self) -> int:
         """Batches per epoch; a last smaller batch is left out, other positives every epoch."""
-        return len(self._positives) // self._batch_size
+        return len(self._positives) // self._batch_size if self._batch_size else 0
 
-    def epoch(self) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        catalog = self._data.catalog
-        order = self._rng.permutation(len(self._positives))
-        for step in range(self.steps):
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `number` (from 1), without the first `first_step` of them."""
+        order = numpy_draws(self._seed, Purpose.ORDER, number).permutation(len(self._positives))
+        for step in range(first_step, self.steps):
             rows = order[step * self._batch_size : (step + 1) * self._batch_size]
-            users, outfits = self._positives[rows].T
-            like = np.repeat(outfits, self._per_positive)
-            negatives = self._random.draw(like, self._rng)
-            mixed = [
-                mix_anew(negatives, catalog.item_category, self._rng)
-                for _ in range(self._mixes - 1)
-            ]
-            n_hard = round(self._hard_share * like.size)
-            if n_hard:
-                owners = np.repeat(users, self._per_positive)[:n_hard]
-                hard = hard_negatives(
-                    catalog, self._positives, owners, self._rng, self._own_positives
-                )
-                negatives[:n_hard] = catalog.outfit_items[hard]
-            shared = np.concatenate([negatives, *mixed])
-            known = self._own_positives.contains_all(users, shared)
-            yield Batch(
-                torch.from_numpy(self._data.model_row[users].astype(np.int64)),
-                torch.from_numpy(catalog.outfit_items[outfits].astype(np.int64)),
-                torch.from_numpy(shared.astype(np.int64)),
-                torch.from_numpy(~known) if known.any() else None,
-            )
+            yield self._batch(self._positives[rows], number, step + 1)
+
+    def _batch(self, positives: Int32Array, epoch: int, step: int) -> Batch:
+        catalog = self._data.catalog
+        rng = numpy_draws(self._seed, Purpose.NEGATIVES, epoch, step)
+        users, outfits = positives.T
+        like = np.repeat(outfits, self._per_positive)
+        negatives = self._random.draw(like, rng)
+        mixed = [mix_anew(negatives, catalog.item_category, rng) for _ in range(self._mixes - 1)]
+        n_hard = round(self._hard_share * like.size)
+        if n_hard:
+            owners = np.repeat(users, self._per_positive)[:n_hard]
+            hard = hard_negatives(catalog, self._positives, owners, rng, self._own_positives)
+            negatives[:n_hard] = catalog.outfit_items[hard]
+        shared = np.concatenate([negatives, *mixed])
+        own = self._ranks.own(len(users))
+        known = self._own_positives.contains_all(users[own], shared)
+        return Batch(
+            epoch,
+            step,
+            positives,
+            torch.from_numpy(self._data.model_row[users].astype(np.int64)),
+            torch.from_numpy(catalog.outfit_items[outfits].astype(np.int64)),
+            torch.from_numpy(shared.astype(np.int64)),
+            own,
+            torch.from_numpy(~known) if known.any() else None,
+        )
 
 
 def mix_anew(

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from recjob.errors import RecjobError
 from recjob.evaluation.protocol import Quality
 from recjob.model.recommender import OutfitRecommender
 from recjob.settings import TrainingSettings
-from recjob.training.data import Batch, BatchSource
+from recjob.training.draws import seed_dropout
 from recjob.training.optimise import guarded_step, make_optimizer
+from recjob.training.pictures import StepSource
 from recjob.training.validation import Validator
 
 Progress = Callable[[int, int, str], None]
@@ -41,23 +41,24 @@ class TrainedModel:
 
 
 def fit(
+    step: nn.Module,
     model: OutfitRecommender,
-    extra: nn.Module | None,
-    source: BatchSource,
-    loss_of: Callable[[Batch], Tensor],
+    source: StepSource,
     validator: Validator,
     options: TrainingSettings,
+    seed: int,
     on_progress: Progress | None = None,
 ) -> tuple[Epoch, ...]:
     """Train in place and leave `model` at its best epoch.
 
     Args:
-        model: what is trained and validated.
-        extra: trained along and thrown away (the contrastive projection).
-        source: gives the batches.
-        loss_of: the recipe's loss of one batch.
+        step: the recipe's loss; called with a StepInput it gives a scalar. All its parameters
+            are trained: those of `model`, and what is thrown away later (the projection).
+        model: what is validated and kept; a part of `step`.
+        source: gives the inputs of the steps.
         validator: chooses the best epoch; with an empty part the last epoch is kept.
         options: epochs, rates, clipping, patience.
+        seed: of dropout.
         on_progress: told after every step.
 
     Raises RecjobError where the loss or a gradient is not finite, with epoch and step.
@@ -65,22 +66,24 @@ def fit(
     if source.steps == 0:
         raise RecjobError("no batch fits the training positives; lower batch_size")
     total = source.steps * options.epochs
-    modules = [model] if extra is None else [model, extra]
-    optimizer, schedule = make_optimizer(modules, options, total)
+    device = next(model.parameters()).device
+    optimizer, schedule = make_optimizer([step], options, total)
     best_state: dict[str, Tensor] | None = None
     best_auc, best_epoch = -1.0, 0
     epochs: list[Epoch] = []
     note = ""
     for number in range(1, options.epochs + 1):
         begin = time.monotonic()
-        model.train()
+        step.train()
         losses = []
-        for step, batch in enumerate(source.epoch(), start=1):
-            where = f"epoch {number}, step {step}"
-            loss = loss_of(batch)
+        for inputs in source.epoch(number):
+            place = (inputs.batch.epoch, inputs.batch.step)
+            seed_dropout(seed, *place)
+            loss = step(inputs.to(device))
+            where = f"epoch {place[0]}, step {place[1]}"
             losses.append(guarded_step(loss, optimizer, schedule, options.clip_norm, where))
             if on_progress is not None:
-                on_progress((number - 1) * source.steps + step, total, note)
+                on_progress((number - 1) * source.steps + len(losses), total, note)
         validation = None if validator.empty else validator.quality(model)
         mean_loss = sum(losses) / len(losses)
         epochs.append(Epoch(mean_loss, validation, time.monotonic() - begin))
@@ -108,8 +111,3 @@ def best_validation(epochs: tuple[Epoch, ...]) -> Quality | None:
     """The quality of the epoch that `fit` kept."""
     seen = [epoch.validation for epoch in epochs if epoch.validation is not None]
     return max(seen, key=lambda quality: quality.auc, default=None)
-
-
-def seeded_generator(seed: int, purpose: int) -> torch.Generator:
-    """A CPU generator of its own for each purpose, so that one draw never shifts another."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + purpose)

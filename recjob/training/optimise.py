@@ -77,7 +77,7 @@ def make_optimizer(
     matrices: list[Tensor] = []
     vectors: list[Tensor] = []
     for name, parameter in _parameters(models):
-        if name == "users.weight":
+        if name == "users.weight" or name.endswith(".users.weight"):
             users.append(parameter)
         elif parameter.ndim > 1:
             matrices.append(parameter)
@@ -126,4 +126,4 @@ def guarded_step(
 
 def _parameters(models: Iterable[nn.Module]) -> Iterator[tuple[str, Tensor]]:
     for model in models:
-        yield from model.named_parameters()
+        yield from (pair for pair in model.named_parameters() if pair[1].requires_grad)

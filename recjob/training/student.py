@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recjob.catalog.split import Part
 from recjob.model.augment import augment_pair
@@ -15,17 +15,12 @@ from recjob.model.losses import (
     nt_xent_loss,
 )
 from recjob.model.recommender import ContrastiveProjection, OutfitRecommender, unit
-from recjob.settings import Settings
-from recjob.training.compute import choose_compute
-from recjob.training.data import Batch, BatchSource, TrainingData, unique_items
-from recjob.training.fit import (
-    Progress,
-    TrainedModel,
-    best_validation,
-    fit,
-    seeded_generator,
-)
-from recjob.training.pictures import encode_sets
+from recjob.settings import Settings, StudentSettings
+from recjob.training.compute import Compute, choose_compute
+from recjob.training.data import BatchSource, TrainingData
+from recjob.training.distributed import Ranks, current_ranks
+from recjob.training.fit import Progress, TrainedModel, best_validation, fit
+from recjob.training.pictures import StepInput, StepSource, encode_sets
 from recjob.training.teacher_scores import FrozenTeacher, TeacherScores
 from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
@@ -56,57 +51,71 @@ def distill(
         RecjobError: where the loss or a gradient is not finite.
         SettingsError, DataError: where the trunk's weights cannot be had.
     """
-    options = settings.student
-    torch.manual_seed(settings.seed + 1)
-    compute = choose_compute(settings.compute)
+    options, seed = settings.student, settings.seed + 1
+    torch.manual_seed(seed)
+    compute, ranks = choose_compute(settings.compute), current_ranks()
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
     model.to(compute.device).to(memory_format=torch.channels_last)
-    projection = ContrastiveProjection().to(compute.device)
+    neighbours = neighbours[:, : options.replace_neighbours]
+
+    def views(outfits: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+        return augment_pair(outfits, options.augmentations, neighbours, draws)
+
     contrastive = options.contrastive_weight > 0
-    source = BatchSource(
-        data,
-        options.batch_size,
-        options.negatives_per_positive,
-        options.hard_share,
-        options.negative_mixes,
-        settings.seed + 1,
-    )
+    batches = BatchSource.of(data, options, seed, ranks)
+    source = StepSource(data, batches, options.flip, seed, ranks, views if contrastive else None)
     validator = Validator(data, Part.VALIDATION_STUDENT, settings, compute, settings.seed)
     judge = TeacherScores(data, teacher, compute, settings.seed)
     alpha = judge.alpha(options)
-    flips = seeded_generator(settings.seed, 2)
-    augmentations = seeded_generator(settings.seed, 3)
-    neighbours = neighbours[:, : options.replace_neighbours]
-
-    def loss_of(batch: Batch) -> Tensor:
-        outfit_sets = [batch.outfits, batch.negatives]
-        if contrastive:
-            outfit_sets += augment_pair(
-                batch.outfits, options.augmentations, neighbours, augmentations
-            )
-        sets = unique_items(*outfit_sets)
-        encoded = encode_sets(model, data, sets, compute, options.flip, flips)
-        users = unit(model.users(batch.users.to(compute.device)))
-        positive = (users * unit(encoded[0])).sum(dim=1)
-        negative = users @ unit(encoded[1]).T
-        valid = None if batch.valid is None else batch.valid.to(compute.device)
-        if options.loss == "fnd":
-            d = false_negativeness(*judge.of(batch), alpha)
-            judge.count(d if valid is None else d[valid])
-            loss = fnd_loss(positive, negative, d, options.temperature, valid)
-        elif options.loss == "n-pair":
-            loss = n_pair_loss(positive, negative, options.temperature, valid)
-        else:
-            own = negative[:, :: options.negatives_per_positive].diagonal()
-            loss = bpr_loss(positive, own, options.temperature)
-        if contrastive:
-            first, second = projection(encoded[2]), projection(encoded[3])
-            agreement = nt_xent_loss(first, second, options.contrastive_temperature)
-            loss = loss + options.contrastive_weight * agreement  # Eq. 19
-        return loss
-
-    extra = projection if contrastive else None
-    epochs = fit(model, extra, source, loss_of, validator, options, on_progress)
+    step = StudentStep(model, judge, alpha, options, compute, ranks)
+    epochs = fit(step, model, source, validator, options, seed, on_progress)
     notes = judge.notes(alpha) if options.loss == "fnd" else {}
     return TrainedModel(model, best_validation(epochs), epochs, notes)
+
+
+class StudentStep(nn.Module):
+    """The loss of one step."""
+
+    def __init__(
+        self,
+        model: OutfitRecommender,
+        judge: TeacherScores,
+        alpha: float,
+        options: StudentSettings,
+        compute: Compute,
+        ranks: Ranks,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.projection: nn.Module | None = None
+        if options.contrastive_weight > 0:
+            self.projection = ContrastiveProjection().to(compute.device)
+        self._judge = judge
+        self._alpha = alpha
+        self._options = options
+        self._compute = compute
+        self._ranks = ranks
+
+    def forward(self, step: StepInput) -> Tensor:
+        """Eq. 19: FND (or what it is compared with) of this process's rows, and contrast."""
+        batch, options = step.batch, self._options
+        encoded = encode_sets(self.model, step, self._compute, self._ranks)
+        users = unit(self.model.users(batch.users[batch.own]))
+        positive = (users * unit(encoded[0][batch.own])).sum(dim=1)
+        negative = users @ unit(encoded[1]).T
+        if options.loss == "fnd":
+            d = false_negativeness(*self._judge.of(batch), self._alpha)
+            self._judge.count(d if batch.valid is None else d[batch.valid])
+            loss = fnd_loss(positive, negative, d, options.temperature, batch.valid)
+        elif options.loss == "n-pair":
+            loss = n_pair_loss(positive, negative, options.temperature, batch.valid)
+        else:
+            drawn = options.negatives_per_positive
+            own = negative[:, batch.own.start * drawn :: drawn].diagonal()
+            loss = bpr_loss(positive, own, options.temperature)
+        if self.projection is not None:
+            first, second = self.projection(encoded[2]), self.projection(encoded[3])
+            agreement = nt_xent_loss(first, second, options.contrastive_temperature)
+            loss = loss + options.contrastive_weight * agreement
+        return loss

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recjob.catalog.split import Part
 from recjob.model.losses import n_pair_loss
 from recjob.model.recommender import OutfitRecommender, unit
-from recjob.settings import Settings
-from recjob.training.compute import choose_compute
-from recjob.training.data import Batch, BatchSource, TrainingData, unique_items
-from recjob.training.fit import (
-    Progress,
-    TrainedModel,
-    best_validation,
-    fit,
-    seeded_generator,
-)
-from recjob.training.pictures import encode_sets
+from recjob.settings import Settings, TeacherSettings
+from recjob.training.compute import Compute, choose_compute
+from recjob.training.data import BatchSource, TrainingData
+from recjob.training.distributed import Ranks, current_ranks
+from recjob.training.fit import Progress, TrainedModel, best_validation, fit
+from recjob.training.pictures import StepInput, StepSource, encode_sets
 from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
 
@@ -41,31 +36,37 @@ def train_teacher(
         RecjobError: where the loss or a gradient is not finite.
         SettingsError, DataError: where the trunk's weights cannot be had.
     """
-    options = settings.teacher
-    torch.manual_seed(settings.seed)
-    compute = choose_compute(settings.compute)
+    options, seed = settings.teacher, settings.seed
+    torch.manual_seed(seed)
+    compute, ranks = choose_compute(settings.compute), current_ranks()
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
     model.to(compute.device).to(memory_format=torch.channels_last)
-    source = BatchSource(
-        data,
-        options.batch_size,
-        options.negatives_per_positive,
-        options.hard_share,
-        options.negative_mixes,
-        settings.seed,
-    )
-    validator = Validator(data, Part.VALIDATION_TEACHER, settings, compute, settings.seed)
-    flips = seeded_generator(settings.seed, 1)
-
-    def loss_of(batch: Batch) -> Tensor:
-        sets = unique_items(batch.outfits, batch.negatives)
-        positives, negatives = encode_sets(model, data, sets, compute, options.flip, flips)
-        users = unit(model.users(batch.users.to(compute.device)))
-        positive = (users * unit(positives)).sum(dim=1)
-        negative = users @ unit(negatives).T
-        valid = None if batch.valid is None else batch.valid.to(compute.device)
-        return n_pair_loss(positive, negative, options.temperature, valid)
-
-    epochs = fit(model, None, source, loss_of, validator, options, on_progress)
+    batches = BatchSource.of(data, options, seed, ranks)
+    source = StepSource(data, batches, options.flip, seed, ranks)
+    validator = Validator(data, Part.VALIDATION_TEACHER, settings, compute, seed)
+    step = TeacherStep(model, options, compute, ranks)
+    epochs = fit(step, model, source, validator, options, seed, on_progress)
     return TrainedModel(model, best_validation(epochs), epochs, {})
+
+
+class TeacherStep(nn.Module):
+    """The loss of one step."""
+
+    def __init__(
+        self, model: OutfitRecommender, options: TeacherSettings, compute: Compute, ranks: Ranks
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._options = options
+        self._compute = compute
+        self._ranks = ranks
+
+    def forward(self, step: StepInput) -> Tensor:
+        """N-pair loss (Eq. 10) of this process's rows against all negatives."""
+        batch = step.batch
+        positives, negatives = encode_sets(self.model, step, self._compute, self._ranks)
+        users = unit(self.model.users(batch.users[batch.own]))
+        positive = (users * unit(positives[batch.own])).sum(dim=1)
+        negative = users @ unit(negatives).T
+        return n_pair_loss(positive, negative, self._options.temperature, batch.valid)

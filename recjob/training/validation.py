@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recjob.catalog.catalog import PADDING
-from recjob.catalog.negatives import evaluation_lists
+from recjob.catalog.evaluation_lists import evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation.protocol import Quality, model_scores, quality
 from recjob.inference.embedding import embed_items, unit

@@ -59,7 +59,7 @@ def equal(one: Batch, other: Batch) -> bool:
 def test_shapes(data: TrainingData) -> None:
     batches = source(data, batch_size=8, per_positive=2, hard=0.5, mixes=3)
     assert batches.steps == len(data.training_positives) // 8
-    seen = list(batches.epoch())
+    seen = list(batches.epoch(1))
     assert len(seen) == batches.steps
     for batch in seen:
         assert batch.users.shape == (8,)
@@ -73,7 +73,7 @@ def test_shapes(data: TrainingData) -> None:
 def test_a_batch_is_never_larger_than_what_there_is(data: TrainingData) -> None:
     batches = source(data, batch_size=10_000)
     assert batches.steps == 1
-    [batch] = batches.epoch()
+    [batch] = batches.epoch(1)
     assert len(batch.users) == len(data.training_positives)
 
 
@@ -81,7 +81,7 @@ def test_an_epoch_takes_training_positives_once(data: TrainingData) -> None:
     truth = liked(data, Part.TRAIN)
     pairs = [
         (int(user), item_set(outfit))
-        for batch in source(data).epoch()
+        for batch in source(data).epoch(1)
         for user, outfit in zip(batch.users, batch.outfits, strict=True)
     ]
     assert len(set(pairs)) == len(pairs)
@@ -90,7 +90,7 @@ def test_an_epoch_takes_training_positives_once(data: TrainingData) -> None:
 
 def test_every_epoch_has_another_order_and_other_negatives(data: TrainingData) -> None:
     batches = source(data)
-    first, second = list(batches.epoch()), list(batches.epoch())
+    first, second = list(batches.epoch(1)), list(batches.epoch(2))
     assert not torch.equal(first[0].outfits, second[0].outfits)
     everything = [
         Counter(item_set(row) for batch in epoch for row in batch.negatives)
@@ -101,16 +101,28 @@ def test_every_epoch_has_another_order_and_other_negatives(data: TrainingData) -
 
 def test_the_same_seed_gives_the_same_batches(data: TrainingData) -> None:
     runs = [source(data, hard=0.5, mixes=2, seed=seed) for seed in (3, 3, 4)]
-    for _ in range(2):
-        same, again, other = (list(run.epoch()) for run in runs)
+    for number in (1, 2):
+        same, again, other = (list(run.epoch(number)) for run in runs)
         assert all(equal(a, b) for a, b in zip(same, again, strict=True))
         assert not any(equal(a, b) for a, b in zip(same, other, strict=True))
+
+
+def test_a_batch_follows_from_its_epoch_and_step_alone(data: TrainingData) -> None:
+    """So a training may go on anywhere, and whoever draws ahead changes nothing."""
+    batches = source(data, hard=0.5, mixes=2)
+    epoch = list(batches.epoch(3))
+    rest = list(source(data, hard=0.5, mixes=2).epoch(3, first_step=2))
+    assert [(batch.epoch, batch.step) for batch in epoch] == [
+        (3, step) for step in range(1, batches.steps + 1)
+    ]
+    assert len(rest) == len(epoch) - 2
+    assert all(equal(a, b) for a, b in zip(epoch[2:], rest, strict=True))
 
 
 def test_random_negatives_are_like_their_positives_and_liked_by_nobody(data: TrainingData) -> None:
     category = torch.from_numpy(data.catalog.item_category)
     training = set().union(*liked(data, Part.TRAIN).values())
-    for batch in source(data, per_positive=2).epoch():
+    for batch in source(data, per_positive=2).epoch(1):
         like = batch.outfits.repeat_interleave(2, dim=0)
         real = like != PADDING
         assert torch.equal(batch.negatives != PADDING, real)
@@ -121,7 +133,7 @@ def test_random_negatives_are_like_their_positives_and_liked_by_nobody(data: Tra
 def test_hard_negatives_are_training_positives_of_others(data: TrainingData) -> None:
     truth = liked(data, Part.TRAIN)
     training = set().union(*truth.values())
-    for batch in source(data, hard=0.5).epoch():
+    for batch in source(data, hard=0.5).epoch(1):
         hard = [item_set(row) for row in batch.negatives[:8]]
         assert set(hard) <= training
         for user, outfit in zip(batch.users[:8].tolist(), hard, strict=True):
@@ -135,8 +147,8 @@ def test_hard_negatives_know_training_positives_only(data: TrainingData) -> None
     batches = source(data, hard=1.0)
     drawn = {
         (int(user), item_set(row))
-        for _ in range(30)
-        for batch in batches.epoch()
+        for number in range(1, 31)
+        for batch in batches.epoch(number)
         for user, row in zip(batch.users, batch.negatives, strict=True)
     }
     assert any(outfit in held_out[user] for user, outfit in drawn)
@@ -148,7 +160,7 @@ def test_valid_marks_exactly_what_the_user_likes(
 ) -> None:
     truth = liked(data, Part.TRAIN)
     masked = 0
-    for batch in source(data, hard=hard, mixes=mixes).epoch():
+    for batch in source(data, hard=hard, mixes=mixes).epoch(1):
         expected = torch.tensor(
             [
                 [item_set(row) not in truth[user] for row in batch.negatives]
@@ -181,7 +193,7 @@ def test_an_outfit_under_two_ids_is_one_outfit() -> None:
 
 
 def test_items_trade_places_within_their_category(data: TrainingData) -> None:
-    [batch] = source(data, batch_size=10_000).epoch()
+    [batch] = source(data, batch_size=10_000).epoch(1)
     outfits = batch.negatives.numpy().astype(np.int32)
     category = data.catalog.item_category
     mixed = mix_anew(outfits, category, np.random.default_rng(0))
@@ -228,7 +240,7 @@ def test_outfits_in_quarantine_do_not_train() -> None:
     data = colour_data(tiny_settings(), colour_catalog(quarantined=(0, 7)))
     used = {
         int(item)
-        for batch in source(data, hard=0.5, mixes=2).epoch()
+        for batch in source(data, hard=0.5, mixes=2).epoch(1)
         for item in torch.cat([batch.outfits, batch.negatives]).ravel()
     }
     assert not used & {0, 7}
@@ -243,7 +255,7 @@ def test_users_with_too_few_positives_have_no_row() -> None:
     assert data.users.tolist() == [0, 1, 2, 4, 5]
     assert data.model_row.tolist() == [0, 1, 2, -1, 3, 4]
     assert 3 not in data.training_positives[:, 0]
-    assert {int(row) for batch in source(data).epoch() for row in batch.users} <= set(range(5))
+    assert {int(row) for batch in source(data).epoch(1) for row in batch.users} <= set(range(5))
 
 
 @pytest.mark.parametrize("kept", [0, 1])

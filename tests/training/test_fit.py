@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recjob.catalog.split import Part
 from recjob.errors import RecjobError
 from recjob.evaluation.protocol import Quality
 from recjob.model.recommender import OutfitRecommender, unit
 from recjob.settings import TrainingSettings
-from recjob.training.data import Batch, BatchSource, TrainingData
-from recjob.training.fit import Epoch, best_validation, fit, seeded_generator
+from recjob.training.data import BatchSource, TrainingData
+from recjob.training.distributed import Ranks
+from recjob.training.fit import Epoch, best_validation, fit
+from recjob.training.pictures import StepInput, StepSource
 from recjob.training.validation import Validator
 from tests.inference.students import student
 from tests.training.colours import colour_data, cpu, is_red, tiny_settings
@@ -34,6 +36,18 @@ def user_directions(model: OutfitRecommender, data: TrainingData) -> Tensor:
     return unit(red - blue) * sign[:, None]
 
 
+class Loss(nn.Module):
+    """A recipe's step whose loss is a plain function."""
+
+    def __init__(self, model: OutfitRecommender, loss: Callable[[StepInput], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, step: StepInput) -> Tensor:
+        return self._loss(step)
+
+
 class Course:
     """Pulls the users to where they rank well for some epochs, then away: a course that is known.
 
@@ -46,13 +60,14 @@ class Course:
         self.model = student()
         self.model.users = torch.nn.Embedding(6, 128)
         torch.nn.init.zeros_(self.model.users.weight)
-        self.source = BatchSource(self.data, 16, 1, 0.0, 1, 0)
+        batches = BatchSource(self.data, 16, 1, 0.0, 1, 0)
+        self.source = StepSource(self.data, batches, False, 0, Ranks())
         self.validator = Validator(self.data, part, settings, cpu(), 0)
         self._good = user_directions(self.model, self.data)
         self._good_steps = good_epochs * self.source.steps
         self._step = 0
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, step: StepInput) -> Tensor:
         self._step += 1
         target = self._good if self._step <= self._good_steps else -self._good
         return ((self.model.users.weight - target) ** 2).sum()
@@ -61,7 +76,7 @@ class Course:
         self,
         epochs: int,
         patience: int,
-        loss: Callable[[Batch], Tensor] | None = None,
+        loss: Callable[[StepInput], Tensor] | None = None,
         on_progress: Callable[[int, int, str], None] | None = None,
     ) -> tuple[Epoch, ...]:
         options = TrainingSettings(
@@ -74,15 +89,8 @@ class Course:
             epochs=epochs,
             patience=patience,
         )
-        return fit(
-            self.model,
-            None,
-            self.source,
-            loss or self.loss,
-            self.validator,
-            options,
-            on_progress,
-        )
+        step = Loss(self.model, loss or self.loss)
+        return fit(step, self.model, self.source, self.validator, options, 0, on_progress)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends() -> None:
@@ -124,10 +132,10 @@ def test_nan_stops_the_training() -> None:
     steps = course.source.steps
     done = 0
 
-    def loss(batch: Batch) -> Tensor:
+    def loss(step: StepInput) -> Tensor:
         nonlocal done
         done += 1
-        return course.loss(batch) * (math.nan if done == steps + 2 else 1)
+        return course.loss(step) * (math.nan if done == steps + 2 else 1)
 
     with pytest.raises(RecjobError, match="epoch 2, step 2: the loss is nan"):
         course.run(epochs=3, patience=3, loss=loss)
@@ -138,8 +146,8 @@ def test_progress_and_losses() -> None:
     told: list[tuple[int, int, str]] = []
     seen: list[float] = []
 
-    def loss(batch: Batch) -> Tensor:
-        value = course.loss(batch)
+    def loss(step: StepInput) -> Tensor:
+        value = course.loss(step)
         seen.append(float(value.detach()))
         return value
 
@@ -162,12 +170,3 @@ def test_the_first_of_equal_epochs_counts() -> None:
     found = best_validation((epoch(0.6, 0.1), epoch(0.7, 0.2), epoch(0.7, 0.3)))
     assert found is not None
     assert found.ndcg == 0.2
-
-
-def test_generators_of_different_purposes_differ() -> None:
-    draws = {
-        tuple(torch.rand(3, generator=seeded_generator(seed, purpose)).tolist())
-        for seed in (0, 1)
-        for purpose in (1, 2, 3)
-    }
-    assert len(draws) == 6

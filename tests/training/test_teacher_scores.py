@@ -66,7 +66,7 @@ def test_scores_are_those_of_the_paper(
     data: TrainingData, settings: Settings, naive: Naive
 ) -> None:
     judge = TeacherScores(data, frozen(data, settings), cpu(), SEED)
-    batch = next(BatchSource(data, 16, 1, 0.5, 1, 0).epoch())
+    batch = next(BatchSource(data, 16, 1, 0.5, 1, 0).epoch(1))
     user_mean, negative = judge.of(batch)
     outfits = data.catalog.outfit_items
     for row, user in enumerate(batch.users.tolist()):
@@ -116,8 +116,8 @@ def test_a_relative_alpha_makes_d_average_one_on_random_outfits(
     assert alpha == pytest.approx(2 / judge.gap)
     judge = with_gap(data, settings, naive, 1)
     alpha = judge.alpha(StudentSettings(alpha_relative=1))
-    for _ in range(6):
-        for batch in BatchSource(data, 16, 1, 0.0, 1, 0).epoch():
+    for number in range(1, 7):
+        for batch in BatchSource(data, 16, 1, 0.0, 1, 0).epoch(number):
             judge.count(false_negativeness(*judge.of(batch), alpha))
     assert judge.notes(alpha)["mean_d"] == pytest.approx(1, abs=0.25)
 
@@ -156,7 +156,7 @@ def test_the_trunk_runs_once_per_picture(data: TrainingData, settings: Settings)
     with model.backbone.register_forward_pre_hook(remember):
         teacher = freeze_teacher(model, data.catalog.user_ids, data, settings, cpu(), told.append)
         judge = TeacherScores(data, teacher, cpu(), SEED)
-        for batch in BatchSource(data, 16, 1, 0.0, 1, 0).epoch():
+        for batch in BatchSource(data, 16, 1, 0.0, 1, 0).epoch(1):
             assert not judge.of(batch)[1].requires_grad
     assert sum(pictures) == data.catalog.n_items == sum(told)
     assert not any(parameter.requires_grad for parameter in model.parameters())
