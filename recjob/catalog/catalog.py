@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 PADDING = -1
 """Fills the unused places of a row of `outfit_items`."""
 
+NO_TIME = -(2**63)
+"""In `positive_at`: when it was liked is not known."""
+NO_PART = -1
+"""In `positive_part`: the data do not say which part the positive belongs to."""
+ANY_VALIDATION = 4
+"""In `positive_part`: validation, without saying whose half; 0 to 3 are `split.Part`."""
+
+Int8Array = NDArray[np.int8]
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -42,6 +50,11 @@ class Catalog:
     user_ids: tuple[str, ...]
     positives: Int32Array
     """(n_positives, 2): user, outfit; unique, in lexicographic order."""
+    positive_at: Int64Array | None = None
+    """(n_positives,) microseconds since 1970 UTC, or NO_TIME; None: no time is known."""
+    positive_part: Int8Array | None = None
+    """(n_positives,) the part as the data say: `split.Part`, ANY_VALIDATION or NO_PART; None: they
+    say nothing."""
 
     @property
     def n_items(self) -> int:

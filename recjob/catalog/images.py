@@ -11,19 +11,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Int64Array
-from recjob.catalog.decode import Decoded, UInt8Array, decode_file
+from recjob.catalog.decode import Decoded, DecodingRoom, UInt8Array, decode_file
 from recjob.catalog.picture_source import PictureSource
 from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
@@ -31,12 +34,15 @@ from recjob.settings import ImageSettings
 _MAGIC = "recjob packed pictures 1, side "
 _CHANNELS = 3
 _HASH_CHARACTERS = 64
-# Pictures decoded before they are written: 256 squares of 224 pixels are 39 MB.
-_CHUNK = 256
-# The index is rewritten after so many new pictures, or an eighth of what is there: a killed import
-# loses little, and a large one does not write the index over and over.
+# Pictures per thread that wait to be decoded or to be written: enough that nobody waits for the
+# slowest one, and 39 MB of squares of 224 pixels for 32 threads.
+_AHEAD = 8
+# The index is written anew after so many new pictures, but not before so many times the seconds
+# that it took last: a killed import decodes few again, and a huge one spends 2 % on its index.
 _COMMIT_PICTURES = 2048
-_COMMIT_SHARE = 8
+_COMMIT_REST = 50
+# Pictures between two words on progress.
+_TOLD = 64
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,13 @@ class BadImage:
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What `add` did."""
+    """What `add` or `pack_sizes` did."""
 
     hashes: tuple[str, ...]
     """(n_images,) sha256 (hex) of each picture file; "" for the bad ones."""
     bad: tuple[BadImage, ...]
     added: int
-    """Pictures that were not there before."""
+    """Pictures that were not there before; of several stores the most."""
 
 
 class PackedImages:
@@ -124,70 +130,9 @@ class PackedImages:
     ) -> ImageReport:
         """Decode and pack the pictures `images` of `source` that are not packed yet.
 
-        A bad picture never stops the others. `on_progress` is told how many pictures are done so
-        far. Waits while another process adds to the same store.
-
-        Raises TemporaryError when the disk is full.
+        As `pack_sizes` with this store alone.
         """
-        hashes: list[str] = []
-        bad: list[BadImage] = []
-        with _locked(self.folder):
-            self._load()
-            before = len(self)
-            known = {name.decode() for name in self._hashes.tolist()}
-            workers = settings.workers or len(os.sched_getaffinity(0))
-            work = partial(decode_file, source, self.size, settings, known)
-            try:
-                with self._writer() as add, ThreadPoolExecutor(workers) as pool:
-                    for start in range(0, len(images), _CHUNK):
-                        chunk = images[start : start + _CHUNK]
-                        for image, decoded in zip(chunk, pool.map(work, chunk), strict=True):
-                            hashes.append("" if decoded.reason else decoded.sha256)
-                            if decoded.reason:
-                                bad.append(BadImage(image, decoded.reason))
-                            elif decoded.pixels is not None and decoded.sha256 not in known:
-                                known.add(decoded.sha256)
-                                add(decoded)
-                        if on_progress:
-                            on_progress(start + len(chunk))
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise TemporaryError(
-                        f"{self.folder}: the disk is full; make room and import again"
-                    ) from None
-                raise
-            finally:
-                self._load()
-        return ImageReport(tuple(hashes), tuple(bad), len(self) - before)
-
-    @contextmanager
-    def _writer(self) -> Iterator[Callable[[Decoded], None]]:
-        """A function that appends a picture; the index follows now and then, and at the end."""
-        names = [name.decode() for name in self._hashes.tolist()]
-        pending = 0
-        with (self.folder / "pixels.u8").open("r+b") as file:
-            file.truncate(len(names) * self._bytes_per_picture)
-            file.seek(0, os.SEEK_END)
-
-            def add(decoded: Decoded) -> None:
-                nonlocal pending
-                assert decoded.pixels is not None
-                file.write(decoded.pixels.tobytes())
-                names.append(decoded.sha256)
-                pending += 1
-                if pending >= max(_COMMIT_PICTURES, len(names) // _COMMIT_SHARE):
-                    self._commit(file, names)
-                    pending = 0
-
-            yield add
-            if pending:
-                self._commit(file, names)
-
-    def _commit(self, file: BinaryIO, names: list[str]) -> None:
-        file.flush()
-        os.fsync(file.fileno())
-        lines = "\n".join([f"{_MAGIC}{self.size}", *names, ""])
-        _replace(self.folder / "index.txt", lines.encode())
+        return pack_sizes([self], source, images, settings, on_progress)
 
     @property
     def _bytes_per_picture(self) -> int:
@@ -213,6 +158,145 @@ class PackedImages:
             raise DataError(damaged)
         self._hashes: NDArray[np.bytes_] = np.array(names, dtype=f"S{_HASH_CHARACTERS}")
         self._order = np.argsort(self._hashes, kind="stable").astype(np.int64)
+
+
+def pack_sizes(
+    stores: Sequence[PackedImages],
+    source: PictureSource,
+    images: Sequence[str],
+    settings: ImageSettings,
+    on_progress: Callable[[int], None] | None = None,
+) -> ImageReport:
+    """Add the pictures `images` of `source` to stores of different sizes, each file read once.
+
+    Only pictures that are not packed yet are decoded, by all cores, and written in the order of
+    `images`: an import that was killed and started again leaves the files of an undisturbed one.
+    A bad picture never stops the others. `on_progress` is told now and then how many pictures are
+    done, and at the end. Waits while another process adds to one of the stores.
+
+    Raises TemporaryError when the disk is full.
+    """
+    hashes: list[str] = []
+    bad: list[BadImage] = []
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        # In one order everywhere, so that two imports never wait for each other.
+        for store in sorted(stores, key=lambda store: str(store.folder)):
+            stack.enter_context(_locked(store.folder))
+            store._load()
+            stack.callback(store._load)
+        writers = [stack.enter_context(_Writer(store)) for store in stores]
+        known = {writer.size: writer.known for writer in writers}
+        work = partial(decode_file, source, known, settings, DecodingRoom())
+        pictures = stack.enter_context(closing(_in_order(work, images, workers)))
+        for image, decoded in zip(images, pictures, strict=True):
+            hashes.append("" if decoded.reason else decoded.sha256)
+            if decoded.reason:
+                bad.append(BadImage(image, decoded.reason))
+            for writer in writers:
+                square = decoded.squares.get(writer.size)
+                # Two files of one content may have been decoded side by side.
+                if square is not None and decoded.sha256 not in writer.known:
+                    writer.add(decoded.sha256, square)
+            if on_progress and (len(hashes) % _TOLD == 0 or len(hashes) == len(images)):
+                on_progress(len(hashes))
+    return ImageReport(tuple(hashes), tuple(bad), max(writer.added for writer in writers))
+
+
+def _in_order(
+    work: Callable[[str], Decoded], images: Sequence[str], workers: int
+) -> Generator[Decoded]:
+    """The results in the order of `images`, a bounded number of them ahead of the reader."""
+    # Threads: nearly all of the work is done by libraries that let go of the interpreter.
+    with ThreadPoolExecutor(workers, "decode") as pool:
+        ahead: deque[Future[Decoded]] = deque()
+        try:
+            for image in images:
+                if len(ahead) >= workers * _AHEAD:
+                    yield ahead.popleft().result()
+                ahead.append(pool.submit(work, image))
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Writer:
+    """Appends pictures to a store; the index follows now and then, and at the end."""
+
+    def __init__(self, store: PackedImages) -> None:
+        self.size = store.size
+        self._folder = store.folder
+        self._names = [name.decode() for name in store._hashes.tolist()]
+        self.known = set(self._names)
+        """Hashes that need no decoding."""
+        self._before = self._committed = len(self._names)
+        self._rest_until = 0.0
+
+    @property
+    def added(self) -> int:
+        """Pictures so far."""
+        return len(self._names) - self._before
+
+    def __enter__(self) -> Self:
+        self._file = (self._folder / "pixels.u8").open("r+b")
+        self._file.truncate(self._before * self.size * self.size * _CHANNELS)
+        self._file.seek(0, os.SEEK_END)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # An import that is stopped keeps what it has; after a failed write the end is not whole.
+        try:
+            if not isinstance(error, TemporaryError | OSError):
+                self._commit()
+        finally:
+            self._close()
+
+    def add(self, sha256: str, square: UInt8Array) -> None:
+        """Append the square of a picture that is not known yet."""
+        with self._full_disk_told():
+            self._file.write(np.ascontiguousarray(square).data)
+        self._names.append(sha256)
+        self.known.add(sha256)
+        if (
+            len(self._names) - self._committed >= _COMMIT_PICTURES
+            and time.monotonic() >= self._rest_until
+        ):
+            self._commit()
+
+    def _commit(self) -> None:
+        """Pixels to the disk, then the index that names them."""
+        if len(self._names) == self._committed:
+            return
+        start = time.monotonic()
+        with self._full_disk_told():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            lines = "\n".join([f"{_MAGIC}{self.size}", *self._names, ""])
+            _replace(self._folder / "index.txt", lines.encode())
+        self._committed = len(self._names)
+        end = time.monotonic()
+        self._rest_until = end + _COMMIT_REST * (end - start)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # of pixels that no index names
+            self._file.close()
+
+    @contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise TemporaryError(
+                    f"{self._folder}: the disk is full; make room and import again"
+                ) from None
+            raise
 
 
 @contextmanager

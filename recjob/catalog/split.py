@@ -5,13 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recjob.catalog.catalog import Catalog, Int32Array, Int64Array
+from recjob.catalog.catalog import Catalog, Int8Array, Int32Array, Int64Array
 from recjob.catalog.hashing import keyed_hashes, pair_hashes, set_hashes
 from recjob.settings import SplitSettings, UserSettings
-
-Int8Array = NDArray[np.int8]
 
 # The bits of a hash that a float64 holds exactly.
 _FRACTION_BITS = 53

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from recjob.catalog.catalog import PADDING, BoolArray, Catalog, Int64Array
 from recjob.catalog.hashing import UInt64Array, mix
+from recjob.catalog.picture_source import FolderPictures, PictureSource
 from recjob.catalog.table_columns import (
     UTC,
     read_attributes,
@@ -53,9 +54,23 @@ INTERACTIONS_SCHEMA = pa.schema(
         ("user_id", pa.string()),
         ("outfit_id", pa.string()),
         ("at", UTC),
+        ("part", pa.string()),
     ]
 )
 USERS_SCHEMA = pa.schema([("user_id", pa.string())])
+NEGATIVES_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("outfit_id", pa.string()),
+        ("item_ids", pa.list_(pa.string())),
+        ("kind", pa.string()),
+    ]
+)
+
+PARTS = ("train", "validation", "validation-teacher", "validation-student", "test")
+"""Words of the column `part`; "validation" is halved between teacher and student by the split."""
+NEGATIVE_KINDS = ("random", "hard")
+"""Words of the column `kind` of negatives; hard ones are liked by other users."""
 
 _OUTSIDE = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
@@ -73,9 +88,15 @@ class FolderTables:
     outfits: pa.Table
     """`OUTFITS_SCHEMA`; the items of an outfit are distinct, at least one."""
     interactions: pa.Table
-    """`INTERACTIONS_SCHEMA`; one row per user and outfit, with the earliest `at`."""
+    """`INTERACTIONS_SCHEMA`; one row per user and outfit, with the earliest `at`; `part` is one
+    of PARTS, or null where the data do not say."""
     users: pa.Table
     """`USERS_SCHEMA`: users who are listed, with or without interactions."""
+    negatives: pa.Table
+    """`NEGATIVES_SCHEMA`: outfits to rank beside a positive (user_id, outfit_id) of the data's own
+    evaluation, in order; `kind` is one of NEGATIVE_KINDS."""
+    pictures: PictureSource
+    """Has the files that `items.image` names."""
 
 
 def read_folder(
@@ -109,7 +130,10 @@ def read_folder(
     if interactions_file:
         interactions = _interactions(interactions_file, _union(outfits["outfit_id"], known_outfits))
     users = _users(users_file) if users_file else USERS_SCHEMA.empty_table()
-    return FolderTables(folder, items, outfits, interactions, users)
+    negatives = NEGATIVES_SCHEMA.empty_table()
+    return FolderTables(
+        folder, items, outfits, interactions, users, negatives, FolderPictures(folder)
+    )
 
 
 def to_catalog(tables: FolderTables, image_hashes: Sequence[str]) -> Catalog:
@@ -237,14 +261,17 @@ def _interactions(file: TableFile, known: Any) -> pa.Table:
             f"unknown outfit {show(outfits[row].as_py())}; add it to outfits, or import it first"
         ),
     )
-    table = pa.table([users, outfits, at], schema=INTERACTIONS_SCHEMA)
+    part = pa.chunked_array([pa.nulls(file.n_rows, pa.string())])
+    table = pa.table([users, outfits, at, part], schema=INTERACTIONS_SCHEMA)
     pairs = _codes(users) * np.int64(len(known)) + codes.to_numpy()
     ordered = np.sort(pairs)
     if not (ordered[1:] == ordered[:-1]).any():
         return table
     # use_threads=False keeps the order of first appearance, so that the result is always the same.
-    merged = table.group_by(["user_id", "outfit_id"], use_threads=False).aggregate([("at", "min")])
-    return merged.rename_columns(["user_id", "outfit_id", "at"]).cast(INTERACTIONS_SCHEMA)
+    merged = table.group_by(["user_id", "outfit_id"], use_threads=False).aggregate(
+        [("at", "min"), ("part", "first")]
+    )
+    return merged.rename_columns(["user_id", "outfit_id", "at", "part"]).cast(INTERACTIONS_SCHEMA)
 
 
 def _users(file: TableFile) -> pa.Table:

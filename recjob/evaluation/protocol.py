@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int32Array
-from recjob.catalog.negatives import EvaluationLists
+from recjob.catalog.evaluation_lists import EvaluationLists
 from recjob.evaluation.metrics import GroupedMetrics, grouped
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.engine import Engine

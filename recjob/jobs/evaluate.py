@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.catalog import Float32Array
-from recjob.catalog.negatives import EvaluationLists, evaluation_lists
+from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import DataError
 from recjob.evaluation.cold_start import ColdStartProtocol, cold_start_quality

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.images import ImageReport
-from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.tables import FolderTables, read_folder
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
@@ -60,6 +59,11 @@ def import_tables(context: JobContext, folder: Path) -> ImportResult:
         tables = read_folder(
             folder, settings.catalog, known_items(connection), known_outfits(connection)
         )
+    return import_checked(context, tables)
+
+
+def import_checked(context: JobContext, tables: FolderTables) -> ImportResult:
+    """What every import does after its check: pack the pictures, then write the catalog."""
     with context.stage("pictures") as stage:
         report = _pack(context, tables)
         stage.items = len(report.hashes)
@@ -88,7 +92,7 @@ def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
     images = tables.items["image"].to_pylist()
     with progress_bar("pictures", len(images)) as bar:
         return open_pictures(context.settings).add(
-            FolderPictures(tables.folder),
+            tables.pictures,
             images,
             context.settings.images,
             lambda done: bar.to(done, len(images)),

@@ -254,7 +254,7 @@ def _write_interactions(connection: Connection, interactions: pa.Table) -> Table
         connection,
         "new_interaction",
         'user_id text COLLATE "C", outfit_id text COLLATE "C", at timestamptz',
-        interactions,
+        interactions.select(["user_id", "outfit_id", "at"]),
     )
     unknown = connection.scalar(
         text(

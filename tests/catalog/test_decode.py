@@ -6,8 +6,11 @@ import hashlib
 import io
 import os
 import struct
+import threading
+import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recjob.catalog.decode import decode, decode_file
+from recjob.catalog.decode import DecodingRoom, decode, decode_file
 from recjob.catalog.picture_source import FolderPictures, RefusedPictureError
 from recjob.settings import ImageSettings
 
@@ -43,8 +46,9 @@ def close(square: Any, expected: tuple[int, int, int], tolerance: int = 6) -> bo
 
 
 def reason(folder: Path, name: str, settings: ImageSettings = SETTINGS) -> str:
-    result = decode_file(FolderPictures(folder), SIZE, settings, set(), name)
-    assert result.pixels is None
+    source = FolderPictures(folder)
+    result = decode_file(source, {SIZE: frozenset()}, settings, DecodingRoom(), name)
+    assert not result.squares
     assert result.sha256 == ""
     assert "\n" not in result.reason
     return result.reason
@@ -160,11 +164,60 @@ def test_first_frame_of_an_animation() -> None:
 def test_a_known_hash_is_not_decoded(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no picture, but known")
     source = FolderPictures(tmp_path)
-    bad = decode_file(source, SIZE, SETTINGS, set(), "a.jpg")
-    assert bad.reason
+    assert decode_file(source, {SIZE: set()}, SETTINGS, None, "a.jpg").reason
     digest = hashlib.sha256((tmp_path / "a.jpg").read_bytes()).hexdigest()
-    known = decode_file(source, SIZE, SETTINGS, {digest}, "a.jpg")
-    assert (known.sha256, known.pixels, known.reason) == (digest, None, "")
+    known = decode_file(source, {SIZE: {digest}}, SETTINGS, None, "a.jpg")
+    assert (known.sha256, known.squares, known.reason) == (digest, {}, "")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_several_sizes_are_as_each_alone(tmp_path: Path, kind: str) -> None:
+    """Also where a JPEG is decoded at several scales (900 pixels: at 900, 450 and 225)."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    large = Image.fromarray(noise).resize((600, 900), Image.Resampling.BICUBIC)
+    (tmp_path / "a").write_bytes(encoded(large, kind))
+    source = FolderPictures(tmp_path)
+    sizes = (SIZE, 100, 128, 224, 512)
+    together = decode_file(source, {size: set() for size in sizes}, SETTINGS, None, "a")
+    assert tuple(together.squares) == tuple(sorted(sizes))
+    for size in sizes:
+        alone = decode((tmp_path / "a").read_bytes(), size, MAX_PIXELS)
+        assert np.array_equal(together.squares[size], alone)
+    some = decode_file(source, {SIZE: {together.sha256}, 100: set()}, SETTINGS, None, "a")
+    assert list(some.squares) == [100]
+
+
+def test_a_draft_is_near_the_whole_picture() -> None:
+    """800 pixels to 224 by way of 400: closer to the plain way than a JPEG is to its original."""
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    large = Image.fromarray(noise).resize((800, 800), Image.Resampling.BICUBIC)
+    data = encoded(large, "JPEG", quality=85)
+    square = decode(data, 224, MAX_PIXELS).astype(int)
+    with Image.open(io.BytesIO(data)) as whole:
+        plain = np.asarray(whole.resize((224, 224), Image.Resampling.LANCZOS)).astype(int)
+    original = np.asarray(large.resize((224, 224), Image.Resampling.LANCZOS)).astype(int)
+    assert 0 < ((square - plain) ** 2).mean() < ((original - plain) ** 2).mean()
+
+
+def test_room_is_shared_and_the_largest_picture_runs_alone() -> None:
+    room = DecodingRoom(pixels=10)
+    held, most = [0], []
+
+    def work(pixels: int) -> None:
+        with room.hold(pixels):
+            with lock:
+                held[0] += pixels
+                most.append(held[0] - (pixels if pixels > 10 else 0))
+            time.sleep(0.001)
+            with lock:
+                held[0] -= pixels
+
+    lock = threading.Lock()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [3, 4, 5, 30, 2, 3, 6, 9] * 5))
+    assert len(most) == 40
+    assert max(most) <= 10
+    assert max(most) > 6  # several at once, while they fit
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -202,7 +255,8 @@ def test_files_outside_the_folder(tmp_path: Path) -> None:
     (shop / "inner.png").symlink_to(shop / "good.png")
     for name in ("../secret.png", "link.png", str(tmp_path / "secret.png"), "."):
         assert reason(shop, name) == "lies outside the folder"
-    assert decode_file(FolderPictures(shop), SIZE, SETTINGS, set(), "inner.png").reason == ""
+    inner = decode_file(FolderPictures(shop), {SIZE: set()}, SETTINGS, None, "inner.png")
+    assert inner.reason == ""
 
 
 def bomb(width: int, height: int) -> bytes:

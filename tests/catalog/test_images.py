@@ -144,7 +144,7 @@ from pathlib import Path
 from recjob.catalog import images
 from recjob.catalog.picture_source import FolderPictures
 from recjob.settings import ImageSettings
-images._CHUNK = images._COMMIT_PICTURES = 16
+images._COMMIT_PICTURES, images._COMMIT_REST = 16, 0
 store, shop = Path(sys.argv[1]), Path(sys.argv[2])
 names = sorted(path.name for path in shop.iterdir())[int(sys.argv[3]) :: int(sys.argv[4])]
 store = images.PackedImages.open(store, 32)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.evaluation_lists import evaluation_lists
 from recjob.catalog.negatives import (
     KnownPositives,
     RandomNegatives,
-    evaluation_lists,
     hard_negatives,
 )
 from recjob.catalog.split import Part, part_positives, split_parts

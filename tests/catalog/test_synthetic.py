@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.images import PackedImages
-from recjob.catalog.negatives import EvaluationLists, evaluation_lists
 from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.catalog.synthetic import Simulation, simulate, write_demo

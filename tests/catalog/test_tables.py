@@ -173,8 +173,8 @@ def test_identical_duplicates_are_merged(tmp_path: Path) -> None:
     assert tables.items["item_id"].to_pylist() == ["a", "b", "c"]
     assert tables.outfits["outfit_id"].to_pylist() == ["o1", "o2"]
     assert tables.interactions.to_pylist() == [
-        {"user_id": "u1", "outfit_id": "o1", "at": datetime(2026, 1, 1, tzinfo=UTC)},
-        {"user_id": "u2", "outfit_id": "o1", "at": None},
+        {"user_id": "u1", "outfit_id": "o1", "at": datetime(2026, 1, 1, tzinfo=UTC), "part": None},
+        {"user_id": "u2", "outfit_id": "o1", "at": None, "part": None},
     ]
 
 

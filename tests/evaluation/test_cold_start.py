@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int32Array
-from recjob.catalog.negatives import EvaluationLists, evaluation_lists
+from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation import cold_start
 from recjob.evaluation.cold_start import ColdStartProtocol, cold_start_quality

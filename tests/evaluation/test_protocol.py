@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recjob.catalog.catalog import PADDING, Float32Array
-from recjob.catalog.negatives import EvaluationLists, evaluation_lists
+from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation import protocol
 from recjob.evaluation.metrics import auc, ndcg, ndcg_mean

@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 from sqlalchemy import Connection
 
+from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.tables import (
     INTERACTIONS_SCHEMA,
     ITEMS_SCHEMA,
+    NEGATIVES_SCHEMA,
     OUTFITS_SCHEMA,
     USERS_SCHEMA,
     FolderTables,
@@ -30,8 +32,10 @@ def folder(
         Path("folder"),
         _table(items, ITEMS_SCHEMA),
         _table(outfits, OUTFITS_SCHEMA),
-        _table(interactions, INTERACTIONS_SCHEMA),
+        _table([(*row, None) for row in interactions], INTERACTIONS_SCHEMA),
         _table([(user,) for user in users], USERS_SCHEMA),
+        NEGATIVES_SCHEMA.empty_table(),
+        FolderPictures(Path("folder")),
     )
 
 
