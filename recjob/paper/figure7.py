@@ -1,0 +1,68 @@
+"""Figure 7: FND-CL over batch sizes, the learning rate scaled along (Sec. 4.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from recjob.paper.artifact import Artifact, Table
+from recjob.paper.plots import plot_lines
+from recjob.paper.points import METRIC_COLUMNS, best, notes, panels, point, student_specs
+from recjob.paper.run_spec import RunSpec
+from recjob.paper.study import Study
+from recjob.settings import StudentSettings
+
+NAME: Final = "figure7"
+TITLE: Final = "Figure 7: FND-CL at different batch sizes"
+PAPER: Final = (
+    "There, the metrics rise with the batch size, that is, with the number of negatives, and level"
+    " off (Sec. 4.8)."
+)
+
+
+def needs(study: Study) -> Sequence[RunSpec]:
+    """FND-CL at every size of `paper.batch_sizes`."""
+    return [spec for size in _sizes(study) for spec in _fnd_cl(study, size)]
+
+
+def build(study: Study) -> Artifact:
+    """The table and the plot."""
+    sizes = _sizes(study)
+    specs = [_fnd_cl(study, size) for size in sizes]
+    points = [point(study, of_size) for of_size in specs]
+    rows = [
+        ("FND-CL", size, _rate(of_size[0]), *found.cells)
+        for size, of_size, found in zip(sizes, specs, points, strict=True)
+    ]
+    told = notes(study, points, PAPER)
+    chosen = best(points)
+    if chosen is not None:
+        told = (f"Best on validation data: batches of {sizes[chosen]}.", *told)
+
+    def plot(path: Path) -> None:
+        plot_lines(
+            path,
+            panels([("FND-CL", points)]),
+            sizes,
+            [str(size) for size in sizes],
+            "batch size (learning rate in proportion)",
+            scale="log",
+        )
+
+    columns = ("method", "batch size", "learning rate", *METRIC_COLUMNS)
+    return Artifact(NAME, TITLE, Table(columns, tuple(rows)), told, plot=plot)
+
+
+def _sizes(study: Study) -> list[int]:
+    return sorted(set(study.settings.paper.batch_sizes))
+
+
+def _fnd_cl(study: Study, size: int) -> list[RunSpec]:
+    return student_specs(study, "fnd-cl", batch_size=size)
+
+
+def _rate(spec: RunSpec) -> float:
+    section = spec.section
+    assert isinstance(section, StudentSettings)
+    return section.learning_rate
