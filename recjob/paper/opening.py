@@ -69,6 +69,7 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
         lists,
         validation,
         _digest(data, [*lists.values(), validation]),
+        "" if newcomers is None else data_fingerprint(newcomers.student.catalog),
         source.folder,
         source.users,
     )

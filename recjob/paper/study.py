@@ -50,6 +50,8 @@ class Study:
     """Of the student's validation half, with random negatives: for `Run.validation_auc`."""
     digest: str
     """sha256 (hex) of data, split and lists: a part of every run's key."""
+    newcomers_digest: str
+    """sha256 (hex) of the newcomers' data; empty without any."""
     folder: Path
     """Where the data come from."""
     users: int | None = None
