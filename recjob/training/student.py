@@ -29,7 +29,7 @@ from recjob.training.weights import start_backbone
 def distill(
     data: TrainingData,
     settings: Settings,
-    teacher: FrozenTeacher,
+    teacher: FrozenTeacher | None,
     neighbours: Tensor,
     autoencoder_trunk: dict[str, Tensor] | None = None,
     on_progress: Progress | None = None,
@@ -39,7 +39,8 @@ def distill(
     Args:
         data: positives and pictures.
         settings: all settings; `student`, `evaluation` and `seed` matter most.
-        teacher: its item features are computed already; only its Set Transformer runs here.
+        teacher: its item features are computed already; only its Set Transformer runs here. Only
+            the FND loss needs one.
         neighbours: `(n_items, K)` int64 for *replace*, -1 padding.
         autoencoder_trunk: where the trunk starts with `weights = "autoencoder"`.
         on_progress: told after every step.
@@ -66,11 +67,15 @@ def distill(
     batches = BatchSource.of(data, options, seed, ranks)
     source = StepSource(data, batches, options.flip, seed, ranks, views if contrastive else None)
     validator = Validator(data, Part.VALIDATION_STUDENT, settings, compute, settings.seed)
-    judge = TeacherScores(data, teacher, compute, settings.seed)
-    alpha = judge.alpha(options)
+    judge = None
+    if options.loss == "fnd":
+        if teacher is None:
+            raise ValueError("the FND loss needs a teacher")
+        judge = TeacherScores(data, teacher, compute, settings.seed)
+    alpha = options.alpha if judge is None else judge.alpha(options)
     step = StudentStep(model, judge, alpha, options, compute, ranks)
     epochs = fit(step, model, source, validator, options, seed, on_progress)
-    notes = judge.notes(alpha) if options.loss == "fnd" else {}
+    notes = {} if judge is None else judge.notes(alpha)
     return TrainedModel(model, best_validation(epochs), epochs, notes)
 
 
@@ -80,7 +85,7 @@ class StudentStep(nn.Module):
     def __init__(
         self,
         model: OutfitRecommender,
-        judge: TeacherScores,
+        judge: TeacherScores | None,
         alpha: float,
         options: StudentSettings,
         compute: Compute,
@@ -104,7 +109,7 @@ class StudentStep(nn.Module):
         users = unit(self.model.users(batch.users[batch.own]))
         positive = (users * unit(encoded[0][batch.own])).sum(dim=1)
         negative = users @ unit(encoded[1]).T
-        if options.loss == "fnd":
+        if self._judge is not None:
             d = false_negativeness(*self._judge.of(batch), self._alpha)
             self._judge.count(d if batch.valid is None else d[batch.valid])
             loss = fnd_loss(positive, negative, d, options.temperature, batch.valid)
