@@ -46,9 +46,8 @@ class OriginalPictures:
         with self.database.connect() as connection:
             image = item_images(connection, [item_id])[item_id]
         for folder in self.folders:
-            found = decode_file(
-                FolderPictures(Path(folder)), self.side, self.settings, frozenset(), image
-            )
-            if found.sha256 == self.shop.catalog.item_image[item] and found.pixels is not None:
-                return found.pixels
+            source = FolderPictures(Path(folder))
+            found = decode_file(source, {self.side: frozenset()}, self.settings, None, image)
+            if found.sha256 == self.shop.catalog.item_image[item]:
+                return found.squares[self.side]
         return packed

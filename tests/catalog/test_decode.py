@@ -201,7 +201,7 @@ def test_a_draft_is_near_the_whole_picture() -> None:
 
 def test_room_is_shared_and_the_largest_picture_runs_alone() -> None:
     room = DecodingRoom(pixels=10)
-    held, most = [0], []
+    held, most = [0], list[int]()
 
     def work(pixels: int) -> None:
         with room.hold(pixels):

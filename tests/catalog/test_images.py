@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
-import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from recjob.catalog.images import PackedImages
+from recjob.catalog.images import PackedImages, pack_sizes
 from recjob.catalog.picture_source import FolderPictures
 from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
@@ -171,30 +170,124 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         assert (square == colour(number)).all()
 
 
+KILL = """
+import os, signal, sys, threading
+from pathlib import Path
+from recjob.catalog import images
+from recjob.catalog.picture_source import FolderPictures
+from recjob.settings import ImageSettings
+images._COMMIT_PICTURES, images._COMMIT_REST = 64, 0
+store, shop = Path(sys.argv[1]), Path(sys.argv[2])
+names = sorted(path.name for path in shop.iterdir())
+
+class Deadly(FolderPictures):
+    def __init__(self, reads):
+        super().__init__(shop)
+        self.left, self.guard = reads, threading.Lock()
+    def read(self, image, max_bytes):
+        with self.guard:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(image, max_bytes)
+
+def deadly_replace(path, content):
+    if moment == "new index":
+        path.with_suffix(".new").write_bytes(content[:-20])
+    if moment == "index":
+        replace(path, content)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+replace = images._replace
+images.PackedImages.open(store, 32)
+for moment in (1, 63, 150, "pixels", "new index", "index", 1, 129):
+    before = len(images.PackedImages(store, 32))
+    reads = before + moment if isinstance(moment, int) else 0
+    child = os.fork()
+    if child == 0:
+        if not reads:
+            images._replace = deadly_replace
+        images.PackedImages(store, 32).add(Deadly(reads), names, ImageSettings(workers=2))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    print(moment, len(images.PackedImages(store, 32)) - before, sep="\t")
+"""
+
+
 def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """Started again it decodes few pictures twice, and leaves what an undisturbed import does."""
     shop, folder = tmp_path / "shop", tmp_path / "store"
-    names = pictures(shop, 600)
-    hashes = [sha256(shop / name) for name in names]
-    for wait in (0.0, 0.01, 0.03, 0.06):
-        process = adding(folder, shop, 0, 1)
-        deadline = time.monotonic() + 30
-        pixels = folder / "pixels.u8"
-        start = pixels.stat().st_size if pixels.exists() else 0
-        while process.poll() is None and time.monotonic() < deadline:
-            if pixels.exists() and pixels.stat().st_size > start:
-                break
-            time.sleep(0.001)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        store = PackedImages.open(folder, SIZE)
-        known = set(store._hashes.tolist())
-        there = [number for number, name in enumerate(hashes) if name.encode() in known]
-        rows = store.rows([hashes[number] for number in there])
-        for number, square in zip(there, store.pixels[rows], strict=True):
-            assert (square == colour(number)).all()
+    names = pictures(shop, 450)
+    command = [sys.executable, "-c", KILL, str(folder), str(shop)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    kept = dict(line.split("\t") for line in result.stdout.splitlines()[:6])
+    assert kept["pixels"] == kept["new index"] == "0"
+    assert kept["index"] == "64"
+    # Of 149 pictures that were read at most 63, and those ahead of the writing, are lost.
+    assert int(kept["150"]) in (64, 128)
     report = PackedImages.open(folder, SIZE).add(FolderPictures(shop), names, SETTINGS)
-    assert list(report.hashes) == hashes
+    assert list(report.hashes) == [sha256(shop / name) for name in names]
+    undisturbed = tmp_path / "undisturbed"
+    PackedImages.open(undisturbed, SIZE).add(FolderPictures(shop), names, SETTINGS)
+    for name in ("index.txt", "pixels.u8"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+class Stopping(FolderPictures):
+    """Asks for a stop after a number of files, as Ctrl-C does."""
+
+    def __init__(self, root: Path, files: int) -> None:
+        super().__init__(root)
+        self.files = files
+
+    def read(self, image: str, max_bytes: int) -> bytes:
+        self.files -= 1
+        if self.files < 0:
+            raise KeyboardInterrupt
+        return super().read(image, max_bytes)
+
+
+def test_a_stopped_import_keeps_what_it_has(tmp_path: Path) -> None:
+    names = pictures(tmp_path / "shop", 40)
+    store = PackedImages.open(tmp_path / "store", SIZE)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(Stopping(tmp_path / "shop", 30), names, ImageSettings(workers=1))
+    assert len(store) == len(PackedImages(tmp_path / "store", SIZE)) == 30
+    assert store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS).added == 10
+
+
+class Counting(FolderPictures):
+    """Counts how often each file is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reads: Counter[str] = Counter()
+
+    def read(self, image: str, max_bytes: int) -> bytes:
+        self.reads[image] += 1
+        return super().read(image, max_bytes)
+
+
+def test_two_sizes_from_one_reading(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    names = pictures(shop, 20)
+    (shop / "text.jpg").write_text("I am no picture")
+    names.insert(3, "text.jpg")
+    small, large, alone = (PackedImages.open(tmp_path / f"{n}", n) for n in (SIZE, 64, 48))
+    small.add(FolderPictures(shop), names[:5], SETTINGS)
+    source = Counting(shop)
+    report = pack_sizes([large, small], source, names, SETTINGS)
+    assert source.reads == Counter(names)
+    assert report.added == 20
+    assert [bad.image for bad in report.bad] == ["text.jpg"]
+    hashes = [sha256_ for sha256_ in report.hashes if sha256_]
+    for store in (small, large):
+        assert len(store) == 20
+        for number, square in enumerate(store.pixels[store.rows(hashes)]):
+            assert square.shape == (store.size, store.size, 3)
+            assert (square == colour(number)).all()
+    assert len(alone) == 0
+    assert pack_sizes([small, large], source, names, SETTINGS).added == 0
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
