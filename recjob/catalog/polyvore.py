@@ -53,12 +53,13 @@ class _Part:
     """By kind; row i belongs to positive i // (rows per positive)."""
 
 
-def read_polyvore(folder: Path, users: int) -> FolderTables:
+def read_polyvore(folder: Path, users: int, training_negatives: bool = True) -> FolderTables:
     """Read and check the set of Polyvore-U with `users` users that lies in `folder`.
 
     An item's id is its picture's name without .jpg, a user's id `630-17`; outfits of equal items
     are one. A positive that the user has in an earlier part too is left out, with a warning.
-    Files of validation, test and negatives may be absent.
+    Files of validation, test and negatives may be absent. Without `training_negatives`, those of
+    the training part are checked and left out: training draws its own anew every epoch.
 
     Raises DataError with file, line and column of the first mistake.
     """
@@ -83,7 +84,7 @@ def read_polyvore(folder: Path, users: int) -> FolderTables:
         ),
         interactions=_interactions(parts, ids, kept, users),
         users=USERS_SCHEMA.empty_table(),
-        negatives=_negatives(parts, ids, kept, items, users),
+        negatives=_negatives(parts, ids, kept, items, users, training_negatives),
         pictures=pictures,
     )
 
@@ -187,12 +188,19 @@ def _interactions(
 
 
 def _negatives(
-    parts: Sequence[_Part], ids: pa.ChunkedArray, kept: BoolArray, items: PolyvoreItems, users: int
+    parts: Sequence[_Part],
+    ids: pa.ChunkedArray,
+    kept: BoolArray,
+    items: PolyvoreItems,
+    users: int,
+    training: bool,
 ) -> pa.Table:
     """Those of the positives that are kept, by part and kind, in the files' order."""
     tables = [NEGATIVES_SCHEMA.empty_table()]
     ends = np.cumsum([len(part.positives) for part in parts])
     for part, part_ids, part_kept in zip(parts, ids.chunks, np.split(kept, ends[:-1]), strict=True):
+        if part.name == "train" and not training:
+            continue
         for kind, tuples in part.negatives.items():
             owner = np.repeat(np.arange(len(part.positives)), len(tuples) // len(part.positives))
             chosen = part_kept[owner]

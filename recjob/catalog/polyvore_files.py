@@ -233,7 +233,7 @@ def _refuse_first_bad_cell(path: Path, n_columns: int, skipped: int) -> None:
         cells = text.split(",")
         if len(cells) != n_columns:
             raise DataError(
-                f"{path}, line {line}, column {min(len(cells), n_columns + 1)}: the line has "
+                f"{path}, line {line}, column {min(len(cells), n_columns) + 1}: the line has "
                 f"{len(cells)} columns where {n_columns} are due"
             )
         for column, cell in enumerate(cells, start=1):
