@@ -13,6 +13,8 @@ from recjob.catalog.catalog import PADDING, Int32Array
 
 UInt64Array = NDArray[np.uint64]
 
+# The bits of a hash that a float64 holds exactly.
+_FRACTION_BITS = 53
 # The constants of splitmix64 (Steele, Lea and Flood, 2014).
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -57,6 +59,11 @@ def pair_hashes(users: UInt64Array, sets: UInt64Array) -> UInt64Array:
     # The set's sum is mixed once more: else user 1 with items 2 and 3 is user 2 with 1 and 3.
     with np.errstate(over="ignore"):
         return mix(mix(users) + mix(sets))
+
+
+def fractions(hashes: UInt64Array) -> NDArray[np.float64]:
+    """Each hash as a number in [0, 1), by its upper bits."""
+    return np.asarray((hashes >> np.uint64(64 - _FRACTION_BITS)) / 2.0**_FRACTION_BITS)
 
 
 def file_sha256(path: Path) -> str:
