@@ -32,6 +32,7 @@ _PART_WORDS: Final = {
     "validation-teacher": 1,
     "validation-student": 1,
 }
+_TRAIN: Final = 0
 _NEEDS: Final = "Polyvore-U's layout holds one or two tops, one bottom and one pair of shoes"
 _SECOND_TOP: Final = 1
 
@@ -143,11 +144,11 @@ def _pictures(items: pa.Table) -> tuple[Int64Array, pa.ChunkedArray]:
     images = pc.unique(items["image"])
     files = pc.replace_substring_regex(images, r"^.*/", "")
     _refuse_twice(files, "two pictures are called {}; rename one of them")
-    kind = pa.array(np.array(CATEGORIES)[category])
-    _refuse_twice(
-        pc.binary_join_element_wise(names, kind, ", category "),
-        "two items have the picture {}; Polyvore-U knows an item by its picture",
-    )
+    for kind, word in enumerate(CATEGORIES):
+        _refuse_twice(
+            names.filter(pa.array(category == kind)),
+            f"two items, both {word}, have the picture {{}}; Polyvore-U knows an item by it",
+        )
     return category, names
 
 
@@ -191,6 +192,8 @@ def _files(tables: FolderTables, numbers: _Numbers) -> dict[str, Int64Array]:
             "of Polyvore-U are parts: add the column part to interactions"
         )
     places = np.array(list(_PART_WORDS.values()))[words.to_numpy()]
+    if _TRAIN not in places:
+        raise DataError(f"{tables.folder}: no interaction has the part train")
     outfits = pc.index_in(likes["outfit_id"], value_set=numbers.outfit_ids)
     rows = np.column_stack(
         [
@@ -211,8 +214,6 @@ def _files(tables: FolderTables, numbers: _Numbers) -> dict[str, Int64Array]:
                 found = _negatives(tables, numbers, pairs[chosen], word)
                 if len(found):
                     files[f"tuples_{name}_{kind}"] = found
-    if "tuples_train_posi" not in files:
-        raise DataError(f"{tables.folder}: no interaction has the part train")
     return files
 
 
