@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGITS: Final = 4
-"""Of an AUC in Markdown; CSV and JSON have every digit."""
-LARGE: Final = 100.0
-"""From here on one digit after the point says enough (seconds, megabytes)."""
+DIGITS: Final = ((1.0, 4), (10.0, 2))
+"""Digits after the point in Markdown of numbers up to a size (AUC, lift), else one (seconds); CSV
+and JSON have every digit."""
+KEY: Final = "key"
+"""In the provenance: what the result depends on, which tells people nothing."""
 NOT_RUN: Final = "not run"
 NOT_BUILT: Final = "not built yet"
 
@@ -61,10 +62,11 @@ class Table:
         for row in self.rows:
             cells: list[str | int | float | None] = []
             for cell, wide in zip(row, spread, strict=True):
-                mean, deviation = (
-                    (cell.mean, cell.deviation) if isinstance(cell, Spread) else (cell, None)
-                )
-                cells += [mean, deviation] if wide else [mean]
+                deviation = None
+                if isinstance(cell, Spread):
+                    deviation = cell.deviation if cell.repeats > 1 else None
+                    cell = cell.mean
+                cells += [cell, deviation] if wide else [cell]
             rows.append(cells)
         return columns, rows
 
@@ -96,7 +98,7 @@ def markdown(artifact: Artifact, provenance: Mapping[str, Any]) -> str:
     parts += [f"{note}\n" for note in artifact.notes]
     if artifact.published is not None:
         parts += ["The paper's figures:\n", markdown_table(artifact.published)]
-    told = "; ".join(f"{name}: {_told(value)}" for name, value in provenance.items())
+    told = "; ".join(f"{name}: {_told(value)}" for name, value in provenance.items() if name != KEY)
     return "\n".join([*parts, f"{told}.\n"])
 
 
@@ -121,11 +123,16 @@ def show(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, Spread):
-        mean = show(cell.mean)
-        return mean if cell.repeats == 1 else f"{mean} ± {show(cell.deviation)}"
-    if isinstance(cell, bool | int | str):
-        return f"{cell:,}" if isinstance(cell, int) else cell
-    return f"{cell:,.1f}" if abs(cell) >= LARGE else f"{cell:.{DIGITS}f}"
+        digits = _digits(cell.mean)
+        mean = f"{cell.mean:,.{digits}f}"
+        return mean if cell.repeats == 1 else f"{mean} ± {cell.deviation:,.{digits}f}"
+    if isinstance(cell, float):
+        return f"{cell:,.{_digits(cell)}f}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def _digits(number: float) -> int:
+    return next((digits for limit, digits in DIGITS if abs(number) <= limit), 1)
 
 
 def write_artifact(folder: Path, artifact: Artifact, provenance: Mapping[str, Any]) -> list[Path]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from recjob import __version__
 from recjob.errors import RecjobError, UserError
-from recjob.paper.artifact import write_artifact, write_text
+from recjob.paper.artifact import KEY, write_artifact, write_text
 from recjob.paper.catalogue import MODULES, ArtifactModule, artifact_module
 from recjob.paper.opening import open_study
 from recjob.paper.run_spec import RunSpec
@@ -159,15 +159,22 @@ def provenance(study: Study, key: str, specs: list[RunSpec]) -> dict[str, Any]:
         "pictures": f"{settings.images.size} pixels",
         "machine": machine(),
         "recjob": __version__,
-        "key": key,
+        KEY: key,
     }
 
 
 def machine() -> str:
     """Where this runs, in words."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return f"{device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """The model of the CPU, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def write_index(out: Path) -> Path:
@@ -211,7 +218,7 @@ def _kept_key(path: Path) -> str | None:
     """The key of a table or figure that is there and whole."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        key = value["provenance"]["key"]
+        key = value["provenance"][KEY]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     files = [path.with_suffix(".md"), path.with_suffix(".csv")]

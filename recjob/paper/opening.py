@@ -10,7 +10,6 @@ import numpy as np
 
 from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.fingerprint import data_fingerprint
-from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import Part
 from recjob.errors import DataError
 from recjob.paper.run import ListKind
@@ -43,15 +42,12 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
     Raises DataError or SettingsError where the data or the settings cannot be used.
     """
     tables, cold = read_tables(source, settings)
-    pictures = FolderPictures(source.folder)
     sizes = (settings.images.size, teacher_size(settings))
-    shops = {size: pack(tables, pictures, out, size, settings, progress) for size in set(sizes)}
+    shops = {size: pack(tables, out, size, settings, progress) for size in set(sizes)}
     data, teacher_data = (_training_data(shops[size], settings) for size in sizes)
     newcomers = None
     if cold is not None:
-        cold_shops = {
-            size: pack(cold, pictures, out, size, settings, progress) for size in set(sizes)
-        }
+        cold_shops = {size: pack(cold, out, size, settings, progress) for size in set(sizes)}
         newcomers = Newcomers(*(cold_shops[size] for size in sizes))
     lists = {kind: _lists(data, Part.TEST, settings, share) for kind, share in HARD_SHARES.items()}
     validation = _lists(data, Part.VALIDATION_STUDENT, settings, HARD_SHARES["random"])

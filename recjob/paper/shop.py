@@ -12,7 +12,7 @@ import numpy as np
 
 from recjob.catalog.catalog import Catalog, Int64Array
 from recjob.catalog.images import PackedImages
-from recjob.catalog.picture_source import PictureSource
+from recjob.catalog.polyvore import read_polyvore
 from recjob.catalog.tables import FolderTables, read_folder, to_catalog
 from recjob.errors import DataError
 from recjob.settings import Settings
@@ -20,6 +20,10 @@ from recjob.settings import Settings
 IMAGES_FOLDER: Final = "images"
 COLD_SUFFIX: Final = "-cold"
 """The newcomers of FOLDER are looked for in FOLDER-cold."""
+
+COLD_USERS: Final = {630: 53, 519: 32}
+"""The newcomers of a set of Polyvore-U are another set of it, in the same folder (Sec. 4.3)."""
+POLYVORE_HOME: Final = "tuples_{}"
 
 Progress = Callable[[int, int, str], None]
 """Told (done, in all, a word on how it goes)."""
@@ -35,11 +39,12 @@ class Source:
     users: int | None = None
     """U of Polyvore-U, where the folder is in its layout; else it is in the import format."""
     cold: Path | None = None
-    """Folder of the newcomers; None: FOLDER-cold where it exists."""
+    """Folder of the newcomers, in the import format; None: FOLDER-cold where it exists, or the
+    set of Polyvore-U that belongs to `users`."""
 
     @property
     def cold_folder(self) -> Path | None:
-        """The newcomers' folder, or None where there is none."""
+        """The newcomers' folder in the import format, or None where there is none."""
         if self.cold is not None:
             return self.cold
         beside = self.folder.with_name(self.folder.name + COLD_SUFFIX)
@@ -76,22 +81,29 @@ def read_tables(source: Source, settings: Settings) -> tuple[FolderTables, Folde
 
     Raises DataError that names the folder, file and row of the first mistake.
     """
-    tables = read_folder(source.folder, settings.catalog)
+    tables = (
+        read_folder(source.folder, settings.catalog)
+        if source.users is None
+        else read_polyvore(source.folder, source.users)
+    )
     cold = source.cold_folder
+    others = COLD_USERS.get(source.users or 0)
+    if cold is None and others and (source.folder / POLYVORE_HOME.format(others)).is_dir():
+        return tables, read_polyvore(source.folder, others)
     if cold is None:
         return tables, None
-    others = read_folder(cold, settings.catalog, known_items=tables.items["item_id"].to_pylist())
-    if others.items.num_rows:
+    known = tables.items["item_id"].to_pylist()
+    newcomers = read_folder(cold, settings.catalog, known_items=known)
+    if newcomers.items.num_rows:
         raise DataError(
             f"{cold}: newcomers wear the items of {source.folder}; leave its items out, or put "
             "them there"
         )
-    return tables, replace(others, items=tables.items)
+    return tables, replace(newcomers, items=tables.items, pictures=tables.pictures)
 
 
 def pack(
     tables: FolderTables,
-    source: PictureSource,
     out: Path,
     size: int,
     settings: Settings,
@@ -102,7 +114,7 @@ def pack(
     pictures = PackedImages.open(out / IMAGES_FOLDER / str(size), size)
     with progress(f"pictures of {size} pixels") as told:
         report = pictures.add(
-            source, images, settings.images, lambda done: told(done, len(images), "")
+            tables.pictures, images, settings.images, lambda done: told(done, len(images), "")
         )
     catalog = to_catalog(tables, report.hashes)
     rows = np.full(catalog.n_items, -1, np.int64)

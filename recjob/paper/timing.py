@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from recjob.settings import Settings
 from recjob.training.compute import choose_compute
 
 KIB: Final = 1024
-"""`ru_maxrss` counts in these on Linux."""
+"""What /proc counts memory in."""
 USERS_PER_BLOCK: Final = 1024
 """Users scored at once against every outfit."""
 ARRAYS_FILE: Final = "arrays.safetensors"
@@ -122,10 +121,19 @@ def measure(folder: Path) -> Timing:
         recommend()
         seconds.append(time.monotonic() - begin)
     on_gpu = compute.device.type == "cuda"
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
-    memory = torch.cuda.max_memory_reserved() if on_gpu else resident
+    memory = torch.cuda.max_memory_reserved() if on_gpu else _peak_resident()
     name = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU"
     return Timing(seconds, memory, on_gpu, f"{name}, {compute}")
+
+
+def _peak_resident() -> int:
+    """Peak of the resident memory in bytes.
+
+    Not from getrusage, which counts what the process was before it became this program.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * KIB
 
 
 if __name__ == "__main__":
