@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Final
 
-from recjob.paper.artifact import Artifact, Table
+from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
 from recjob.paper.points import (
     METRIC_COLUMNS,
-    Point,
     best,
+    cells,
     notes,
     panels,
-    point,
+    student,
     student_specs,
 )
+from recjob.paper.rows import Repeats
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
 
@@ -30,53 +31,57 @@ PAPER: Final = (
 
 def needs(study: Study) -> Sequence[RunSpec]:
     """FND at every alpha of `paper.alphas`, N-pair and BPR."""
-    specs = [spec for alpha in _alphas(study) for spec in _fnd(study, alpha)]
-    return [*specs, *student_specs(study, "n-pair"), *student_specs(study, "bpr")]
+    return [
+        *(
+            spec
+            for alpha in _alphas(study)
+            for spec in student_specs(study, "fnd", alpha_relative=alpha)
+        ),
+        *student_specs(study, "n-pair"),
+        *student_specs(study, "bpr"),
+    ]
 
 
 def build(study: Study) -> Artifact:
     """The table and the plot."""
     alphas = _alphas(study)
-    points = [point(study, _fnd(study, alpha)) for alpha in alphas]
-    n_pair = point(study, student_specs(study, "n-pair"))
-    bpr = point(study, student_specs(study, "bpr"))
-    absolute = [found.notes.get("alpha") for found in points]
-    shares = [found.notes.get("share_d_below_zero") for found in points]
-    rows = [
-        ("FND", alpha, *more, *found.cells)
-        for alpha, *more, found in zip(alphas, absolute, shares, points, strict=True)
-    ]
-    rows += [
-        (label, None, None, None, *found.cells)
-        for label, found in (("N-pair", n_pair), ("BPR", bpr))
-    ]
-    columns = ("method", "α / gap", "α (Eq. 12)", "share of d < 0", *METRIC_COLUMNS)
-    chosen = best(points)
-    told = notes(study, [*points, n_pair, bpr], PAPER)
-    if chosen is not None:
-        told = (f"Best on validation data: {alphas[chosen]:g} times the gap.", *told)
-
-    def plot(path: Path) -> None:
-        names = [_name(alpha, found) for alpha, found in zip(alphas, points, strict=True)]
-        plot_lines(
-            path,
-            panels([("FND", points)], [("N-pair", n_pair), ("BPR", bpr)]),
-            alphas,
-            names,
-            "α in units of the teacher's gap (below: as in Eq. 12)",
+    points = [student(study, "fnd", alpha_relative=alpha) for alpha in alphas]
+    levels = [student(study, "n-pair"), student(study, "bpr")]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            found.name,
+            alpha,
+            found.note("alpha"),
+            found.note("mean_d"),
+            found.note("share_d_below_zero"),
+            *cells(found),
         )
-
-    return Artifact(NAME, TITLE, Table(columns, tuple(rows)), told, plot=plot)
+        for alpha, found in zip(alphas, points, strict=True)
+    ]
+    rows += [(level.name, *[None] * 4, *cells(level)) for level in levels]
+    told = notes(study, [*points, *levels], PAPER)
+    chosen = best(points)
+    if chosen is not None:
+        told = (f"Best on validation data: α × gap = {alphas[chosen]:g}.", *told)
+    shown = panels([("FND", points)], levels)
+    names = [_name(alpha, found) for alpha, found in zip(alphas, points, strict=True)]
+    label = "α × the teacher's gap (below: α of Eq. 12)"
+    columns = ("Method", "α × gap", "α (Eq. 12)", "Mean d", "Share of d < 0", *METRIC_COLUMNS)
+    return Artifact(
+        NAME,
+        TITLE,
+        Table(columns, tuple(rows)),
+        told,
+        plot=partial(plot_lines, panels=shown, x=alphas, x_names=names, x_label=label)
+        if shown
+        else None,
+    )
 
 
 def _alphas(study: Study) -> list[float]:
     return sorted(set(study.settings.paper.alphas))
 
 
-def _fnd(study: Study, alpha: float) -> list[RunSpec]:
-    return student_specs(study, "fnd", alpha_relative=alpha)
-
-
-def _name(alpha: float, found: Point) -> str:
-    absolute = found.notes.get("alpha")
+def _name(alpha: float, found: Repeats) -> str:
+    absolute = found.note("alpha")
     return f"{alpha:g}" if absolute is None else f"{alpha:g}\n{absolute:.2g}"

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from recjob.paper.artifact import Artifact, Table
+from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_gains
-from recjob.paper.points import METRIC_COLUMNS, best, notes, panels, point, student_specs
+from recjob.paper.points import (
+    METRIC_COLUMNS,
+    best,
+    cells,
+    notes,
+    panels,
+    student,
+    student_specs,
+)
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
 from recjob.settings import Augmentation
@@ -31,41 +39,36 @@ PAIRS: Final = tuple(
 
 def needs(study: Study) -> Sequence[RunSpec]:
     """FND-CL with each pair, and FND."""
-    specs = [spec for pair in PAIRS for spec in _fnd_cl(study, pair)]
+    specs = [spec for pair in PAIRS for spec in student_specs(study, "fnd-cl", **_views(*pair))]
     return [*specs, *student_specs(study, "fnd")]
 
 
 def build(study: Study) -> Artifact:
     """The table and the plot."""
-    points = [point(study, _fnd_cl(study, pair)) for pair in PAIRS]
-    fnd = point(study, student_specs(study, "fnd"))
-    names = [_name(pair) for pair in PAIRS]
-    rows = [
-        ("FND-CL", name, *pair, *found.cells)
+    points = [student(study, "fnd-cl", **_views(*pair)) for pair in PAIRS]
+    fnd = student(study, "fnd")
+    names = ["".join(augmentation[0].upper() for augmentation in pair) for pair in PAIRS]
+    rows: list[tuple[Cell, ...]] = [
+        (found.name, name, *pair, *cells(found))
         for name, pair, found in zip(names, PAIRS, points, strict=True)
     ]
-    rows.append(("FND", None, None, None, *fnd.cells))
+    rows.append((fnd.name, None, None, None, *cells(fnd)))
     told = notes(study, [*points, fnd], PAPER)
     chosen = best(points)
     if chosen is not None:
-        told = (f"Best pair on validation data: {names[chosen]}.", *told)
+        told = (f"Best pair on validation data: {' and '.join(PAIRS[chosen])}.", *told)
+    shown = panels([("FND-CL", points)], [fnd])
+    label = "augmentations of the two views (I: identity, E: erase, R: replace)"
+    columns = ("Method", "Pair", "First view", "Second view", *METRIC_COLUMNS)
+    return Artifact(
+        NAME,
+        TITLE,
+        Table(columns, tuple(rows)),
+        told,
+        plot=partial(plot_gains, panels=shown, names=names, x_label=label) if shown else None,
+    )
 
-    def plot(path: Path) -> None:
-        plot_gains(
-            path,
-            panels([("FND-CL", points)], [("FND", fnd)]),
-            names,
-            "augmentations of the two views (I: identity, E: erase, R: replace)",
-        )
 
-    columns = ("method", "pair", "first view", "second view", *METRIC_COLUMNS)
-    return Artifact(NAME, TITLE, Table(columns, tuple(rows)), told, plot=plot)
-
-
-def _fnd_cl(study: Study, pair: tuple[Augmentation, Augmentation]) -> list[RunSpec]:
+def _views(first: Augmentation, second: Augmentation) -> dict[str, Any]:
     # The paper's views, whatever else `student.contrastive` may be set to.
-    return student_specs(study, "fnd-cl", augmentations=pair, contrastive="views")
-
-
-def _name(pair: tuple[Augmentation, Augmentation]) -> str:
-    return "".join(augmentation[0].upper() for augmentation in pair)
+    return {"augmentations": (first, second), "contrastive": "views"}

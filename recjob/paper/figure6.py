@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Final
 
-from recjob.paper.artifact import Artifact, Table
+from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
 from recjob.paper.points import (
     METRIC_COLUMNS,
+    cells,
     notes,
     panels,
     point,
+    student,
     student_specs,
     teacher_specs,
 )
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import METHOD_NAMES, Method, Study
-from recjob.settings import ModelSize
 
 NAME: Final = "figure6"
 TITLE: Final = "Figure 6: students of different sizes"
@@ -35,7 +36,7 @@ def needs(study: Study) -> Sequence[RunSpec]:
         spec
         for size in study.settings.paper.sizes
         for method in METHODS
-        for spec in _student(study, method, size)
+        for spec in student_specs(study, method, size=size)
     ]
     return [*specs, *teacher_specs(study)]
 
@@ -44,43 +45,33 @@ def build(study: Study) -> Artifact:
     """The table and the plot."""
     sizes = study.settings.paper.sizes
     lines = {
-        method: [point(study, _student(study, method, size)) for size in sizes]
+        METHOD_NAMES[method]: [student(study, method, size=size) for size in sizes]
         for method in METHODS
     }
-    teacher = point(study, teacher_specs(study))
-    rows = [
-        (METHOD_NAMES[method], size.upper(), *found.cells)
-        for method, points in lines.items()
+    teacher = point(study, "Teacher", teacher_specs(study))
+    rows: list[tuple[Cell, ...]] = [
+        (name, size.upper(), *cells(found))
+        for name, points in lines.items()
         for size, found in zip(sizes, points, strict=True)
     ]
     options = study.settings.teacher
     what = options.size if options.backbone == "alexnet" else options.backbone
-    rows.append(("Teacher", what, *teacher.cells))
+    rows.append((teacher.name, what, *cells(teacher)))
     everything = [found for points in lines.values() for found in points]
-
-    def plot(path: Path) -> None:
-        plot_lines(
-            path,
-            panels(
-                [(METHOD_NAMES[method], points) for method, points in lines.items()],
-                [("Teacher", teacher)],
-            ),
-            range(len(sizes)),
-            [size.upper() for size in sizes],
-            "size of the student",
-        )
-
+    shown = panels(lines.items(), [teacher])
+    names = [size.upper() for size in sizes]
     return Artifact(
         NAME,
         TITLE,
-        Table(("method", "size", *METRIC_COLUMNS), tuple(rows)),
-        (
-            *notes(study, everything, PAPER),
-            "The teacher's settings are its own; its AUC is on the same lists.",
-        ),
-        plot=plot,
+        Table(("Method", "Size", *METRIC_COLUMNS), tuple(rows)),
+        notes(study, everything, PAPER),
+        plot=partial(
+            plot_lines,
+            panels=shown,
+            x=range(len(sizes)),
+            x_names=names,
+            x_label="size of the student",
+        )
+        if shown
+        else None,
     )
-
-
-def _student(study: Study, method: Method, size: ModelSize) -> list[RunSpec]:
-    return student_specs(study, method, size=size)

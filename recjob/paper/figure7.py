@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Final
 
-from recjob.paper.artifact import Artifact, Table
+from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
-from recjob.paper.points import METRIC_COLUMNS, best, notes, panels, point, student_specs
+from recjob.paper.points import (
+    METRIC_COLUMNS,
+    best,
+    cells,
+    notes,
+    panels,
+    point,
+    student_specs,
+)
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
 from recjob.settings import StudentSettings
@@ -30,28 +38,32 @@ def build(study: Study) -> Artifact:
     """The table and the plot."""
     sizes = _sizes(study)
     specs = [_fnd_cl(study, size) for size in sizes]
-    points = [point(study, of_size) for of_size in specs]
-    rows = [
-        ("FND-CL", size, _rate(of_size[0]), *found.cells)
+    points = [point(study, "FND-CL", of_size) for of_size in specs]
+    rows: list[tuple[Cell, ...]] = [
+        (found.name, size, _rate(of_size[0]), *cells(found))
         for size, of_size, found in zip(sizes, specs, points, strict=True)
     ]
     told = notes(study, points, PAPER)
     chosen = best(points)
     if chosen is not None:
         told = (f"Best on validation data: batches of {sizes[chosen]}.", *told)
-
-    def plot(path: Path) -> None:
-        plot_lines(
-            path,
-            panels([("FND-CL", points)]),
-            sizes,
-            [str(size) for size in sizes],
-            "batch size (learning rate in proportion)",
+    shown = panels([("FND-CL", points)])
+    return Artifact(
+        NAME,
+        TITLE,
+        Table(("Method", "Batch size", "Learning rate", *METRIC_COLUMNS), tuple(rows)),
+        told,
+        plot=partial(
+            plot_lines,
+            panels=shown,
+            x=sizes,
+            x_names=[str(size) for size in sizes],
+            x_label="batch size (learning rate in proportion)",
             scale="log",
         )
-
-    columns = ("method", "batch size", "learning rate", *METRIC_COLUMNS)
-    return Artifact(NAME, TITLE, Table(columns, tuple(rows)), told, plot=plot)
+        if shown
+        else None,
+    )
 
 
 def _sizes(study: Study) -> list[int]:
@@ -62,7 +74,8 @@ def _fnd_cl(study: Study, size: int) -> list[RunSpec]:
     return student_specs(study, "fnd-cl", batch_size=size)
 
 
-def _rate(spec: RunSpec) -> float:
+def _rate(spec: RunSpec) -> str:
+    """As text: the digits of a table would not tell 0.000125 from 0.0001."""
     section = spec.section
     assert isinstance(section, StudentSettings)
-    return section.learning_rate
+    return f"{section.learning_rate:g}"

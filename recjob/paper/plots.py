@@ -185,14 +185,16 @@ def plot_gains(path: Path, panels: Sequence[Panel], names: Sequence[str], x_labe
 
     Args:
         path: the PNG to write.
-        panels: each with one series of `(n,)` values and at least one reference.
+        panels: each with one series of `(n,)` values; without a reference (it was not run) the bars
+            stand on the axis.
         names: `(n,)` names of the bars.
         x_label: name of the x axis.
     """
     places = range(len(names))
     with _panels(path, panels) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
-            base = panel.references[0].value
+            references = panel.references
+            base = references[0].value if references else value_range(panel)[0]
             for number, series in enumerate(panel.series):
                 colour, _ = _style(series.label, number)
                 axes.bar(

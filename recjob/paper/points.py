@@ -1,45 +1,21 @@
-"""Points of the paper's plots: means over repeats of a run, with what a reader must know of it."""
+"""Points of the paper's plots: means over repeats, with what a reader must know of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from recjob.paper.artifact import NOT_RUN, Cell, Spread
+from recjob.paper.artifact import NOT_RUN, Cell
 from recjob.paper.plots import Panel, Reference, Series
-from recjob.paper.run import Run
+from recjob.paper.rows import Repeats
 from recjob.paper.run_spec import RunSpec
-from recjob.paper.study import Method, NotRunError, Study
+from recjob.paper.study import METHOD_NAMES, Method, NotRunError, Study
 
-METRIC_TITLES: Final = {"auc": "AUC", "ndcg_mean": "NDCG (ndcg_mean)"}
+METRIC_TITLES: Final = {"auc": "AUC", "ndcg_mean": "NDCG"}
 """The two panels of the paper's plots; its NDCG is `ndcg_mean`."""
-METRIC_COLUMNS: Final = ("AUC", "ndcg_mean", "ndcg", "validation AUC")
-"""Of every plot's table, in the order of `Point.cells`."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One place of a plot."""
-
-    metrics: dict[str, Spread]
-    """auc, ndcg_mean and ndcg on the test part; empty where it was not run."""
-    validation_auc: Spread | None
-    """On the student's validation half: what choices may be made by."""
-    notes: dict[str, float]
-    """Of the recipes, averaged over the repeats."""
-    frozen: bool
-    missing: str = ""
-    """Why it was not run."""
-
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Under `METRIC_COLUMNS`."""
-        if not self.metrics:
-            return (NOT_RUN, NOT_RUN, NOT_RUN, NOT_RUN)
-        metrics = self.metrics
-        return (metrics["auc"], metrics["ndcg_mean"], metrics["ndcg"], self.validation_auc)
+METRIC_COLUMNS: Final = ("AUC", "NDCG", "Validation AUC", "Remark")
+"""Of every plot's table, in the order of `cells`."""
 
 
 def student_specs(study: Study, method: Method, **overrides: Any) -> list[RunSpec]:
@@ -54,84 +30,89 @@ def teacher_specs(study: Study) -> list[RunSpec]:
     return [study.teacher_spec(repeat) for repeat in study.figure_repeats]
 
 
-def point(study: Study, specs: Sequence[RunSpec]) -> Point:
-    """The mean of finished runs; without metrics where one of them is not there."""
-    frozen = any(spec.frozen for spec in specs)
-    try:
-        runs = [study.run(spec) for spec in specs]
-    except NotRunError as error:
-        return Point({}, None, {}, frozen, str(error))
-    return Point(
-        {name: Spread.of([run.test[name] for run in runs]) for name in runs[0].test},
-        _validation(runs),
-        {
-            name: sum(run.notes[name] for run in runs) / len(runs)
-            for name in runs[0].notes
-            if all(name in run.notes for run in runs)
-        },
-        frozen,
-    )
+def point(study: Study, name: str, specs: Sequence[RunSpec]) -> Repeats:
+    """What there is of the runs of a point."""
+    runs, reasons = [], []
+    for spec in specs:
+        try:
+            runs.append(study.run(spec))
+        except NotRunError as error:
+            reasons.append(str(error))
+    return Repeats(name, tuple(runs), "; ".join(dict.fromkeys(reasons)))
 
 
-def series(label: str, points: Sequence[Point], metric: str) -> Series:
-    """A line through points; those that were not run are gaps."""
-    found = [point.metrics.get(metric) for point in points]
-    return Series(
-        label,
-        tuple(math.nan if spread is None else spread.mean for spread in found),
-        tuple(math.nan if spread is None else spread.deviation for spread in found),
+def student(study: Study, method: Method, **overrides: Any) -> Repeats:
+    """The point of a method with other keys of StudentSettings."""
+    return point(study, METHOD_NAMES[method], student_specs(study, method, **overrides))
+
+
+def cells(found: Repeats) -> tuple[Cell, ...]:
+    """Of a point, under `METRIC_COLUMNS`."""
+    remark = found.missing if found.runs or not found.missing else f"{NOT_RUN}: {found.missing}"
+    return (
+        found.spread("auc", "random"),
+        found.spread("ndcg_mean", "random"),
+        found.validation_auc,
+        remark,
     )
 
 
 def panels(
-    lines: Iterable[tuple[str, Sequence[Point]]], levels: Iterable[tuple[str, Point]] = ()
+    lines: Iterable[tuple[str, Sequence[Repeats]]], levels: Iterable[Repeats] = ()
 ) -> tuple[Panel, ...]:
     """A panel for each metric, of lines through points and of levels to compare with.
 
-    Levels that were not run are left out.
+    A point that was not run is a gap, a level that was not run is left out. No panels where nothing
+    was run.
     """
     lines, levels = list(lines), list(levels)
+    if not any(found.runs for _, points in lines for found in points):
+        return ()
     return tuple(
         Panel(
             title,
-            tuple(series(label, points, metric) for label, points in lines),
+            tuple(_series(label, points, metric) for label, points in lines),
             tuple(
-                Reference(label, level.metrics[metric].mean, level.metrics[metric].deviation)
-                for label, level in levels
-                if level.metrics
+                Reference(level.name, spread.mean, spread.deviation)
+                for level in levels
+                if (spread := level.spread(metric, "random")) is not None
             ),
         )
         for metric, title in METRIC_TITLES.items()
     )
 
 
-def notes(study: Study, points: Sequence[Point], paper: str) -> tuple[str, ...]:
-    """What every plot says: repeats and seeds, frozen or not, what failed, what the paper shows."""
+def notes(study: Study, points: Sequence[Repeats], paper: str) -> tuple[str, ...]:
+    """What every plot says: repeats and seeds, frozen or not, and what the paper shows."""
     seeds = [str(study.settings.seed + repeat) for repeat in study.figure_repeats]
     told = [
-        f"Means and standard deviations over {len(seeds)} runs (seeds {', '.join(seeds)})."
+        f"Mean ± standard deviation over {len(seeds)} runs (seeds {', '.join(seeds)})."
         if len(seeds) > 1
-        else f"One run of each point (seed {seeds[0]}), so differences may be chance."
+        else f"One run of each point (seed {seeds[0]}), so small differences may be chance."
     ]
-    if any(point.frozen for point in points):
+    told.append("NDCG is ndcg_mean (over every cutoff), which the paper's figures fit.")
+    if any(run.frozen for found in points for run in found.runs if run.role == "student"):
         told.append(
-            "Students trained on cached features of a frozen trunk; the paper trains all weights."
+            "The students are trained on cached features of a frozen trunk; the paper trains all "
+            "weights."
         )
-    reasons = dict.fromkeys(point.missing for point in points if point.missing)
-    told += [f"Not run: {reason}." for reason in reasons]
     return (*told, f"The paper shows a plot only, without numbers. {paper}")
 
 
-def best(points: Sequence[Point]) -> int | None:
-    """The place of the largest validation AUC; None where nothing was run."""
-    found = [
-        (point.validation_auc.mean, -place)
-        for place, point in enumerate(points)
-        if point.validation_auc is not None
-    ]
-    return -max(found)[1] if found else None
+def best(points: Sequence[Repeats]) -> int | None:
+    """The place of the largest validation AUC, the first of equals; None where there is none.
+
+    Choices are made on validation data: the best on the test part would flatter.
+    """
+    aucs = [found.validation_auc for found in points]
+    known = [auc for auc in aucs if auc is not None]
+    return aucs.index(max(known)) if known else None
 
 
-def _validation(runs: Sequence[Run]) -> Spread | None:
-    values = [run.validation_auc for run in runs if run.validation_auc is not None]
-    return Spread.of(values) if len(values) == len(runs) else None
+def _series(label: str, points: Sequence[Repeats], metric: str) -> Series:
+    spreads = [found.spread(metric, "random") for found in points]
+    return Series(
+        label,
+        tuple(math.nan if spread is None else spread.mean for spread in spreads),
+        tuple(math.nan if spread is None else spread.deviation for spread in spreads),
+    )

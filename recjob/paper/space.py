@@ -31,7 +31,7 @@ Encode = Callable[[Int32Array], Float32Array]
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedNegatives:
     """Negatives, and what the teacher says of each for each shown user (K users, n outfits)."""
 
     items: Int32Array
@@ -45,9 +45,9 @@ class Judged:
     in_test: BoolArray
     """(K, n) whether the outfit is a positive of the user's test part."""
 
-    def take(self, rows: Int64Array) -> Judged:
+    def take(self, rows: Int64Array) -> JudgedNegatives:
         """Only the outfits of `rows`."""
-        return Judged(
+        return JudgedNegatives(
             self.items[rows],
             self.vectors[rows],
             self.scores[:, rows],
@@ -70,11 +70,11 @@ class Space:
     """(p,) place in `users` of the one who likes it."""
     positive_xy: NDArray[np.float64]
     """(p, 2)"""
-    negatives: Judged
+    negatives: JudgedNegatives
     """What is shown."""
     negative_xy: NDArray[np.float64]
     """(n, 2)"""
-    candidates: Judged
+    candidates: JudgedNegatives
     """All random negatives and test positives that were judged."""
     mean_score: Float32Array
     """(K,) r_hat_i of Eq. 11."""
@@ -132,7 +132,7 @@ def user_outfit_space(
     gap = float(means[chosen].mean() - scores[:, : len(random)].mean())
     alpha = alpha_relative / gap if gap > 0 else alpha_relative
     tested = KnownPositives(replace(catalog, positives=held_out))
-    candidates = Judged(
+    candidates = JudgedNegatives(
         items,
         vectors,
         scores,
@@ -217,7 +217,9 @@ def separated_users(
     return known[np.sort(chosen)]
 
 
-def shown_negatives(judged: Judged, n_random: int, n_nearest: int, n_others: int) -> Int64Array:
+def shown_negatives(
+    judged: JudgedNegatives, n_random: int, n_nearest: int, n_others: int
+) -> Int64Array:
     """Rows of the negatives to show: for each user the nearest, then random ones.
 
     Args:

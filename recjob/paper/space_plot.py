@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,183 +10,121 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from recjob.catalog.catalog import PADDING, BoolArray, Int64Array
-from recjob.paper.plots import INK, drawing
-from recjob.paper.space import Space
+from recjob.catalog.catalog import PADDING
+from recjob.paper.plots import FAINT, INK, drawing
+from recjob.paper.space_layout import (
+    CANVAS,
+    FALSE_NEGATIVE,
+    MARGIN,
+    NEGATIVE,
+    POSITIVE,
+    TEST_POSITIVE,
+    Layout,
+)
 from recjob.training.data import TrainingData
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 UInt8Array = NDArray[np.uint8]
-Float64Array = NDArray[np.float64]
 
-USER_COLOURS: Final = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-)
-"""Of Okabe and Ito's palette, apart for the colour-blind; more users cannot be told apart."""
+USER_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of Okabe and Ito's palette, apart for the colour-blind; more users could not be told apart."""
 
-CANVAS: Final = (3600, 2520)
-"""Pixels of the space itself, printed at `DPI`: 12 by 8.4 inches."""
-LEGEND: Final = 250
-"""Pixels of the strip below it."""
 DPI: Final = 300
-SIDE: Final = 132
-"""Pixels of an outfit's rectangle: garments can be told, and 240 outfits have room."""
-FALSE_SIDE: Final = 168
-"""Of a false negative's: what the figure is about."""
-PADDING_PIXELS: Final = 5
-"""White inside a rectangle, and between its pictures."""
-MOST_OVERLAP: Final = 0.3
-"""An outfit that would share more of its rectangle with a more important one becomes a dot."""
+POINT: Final = DPI / 72
+"""Pixels of a typographic point, in which matplotlib measures lines."""
+LEGEND: Final = 230
+"""Pixels of the strip below the space."""
+GAP: Final = 5
+"""White pixels inside a rectangle and between its pictures, and around it."""
 WHITE: Final = 244
 """A pixel whose three channels reach this is background; JPEG leaves noise in white."""
+BORDERS: Final = {NEGATIVE: 3.0, POSITIVE: 8.0, FALSE_NEGATIVE: 15.0, TEST_POSITIVE: 13.0}
+"""Pixels of the border of each kind."""
+INNER_BORDER: Final = 5.0
+"""Pixels of the black line inside the border of a FALSE_NEGATIVE."""
+DASHES: Final = (0, (2.0, 1.0))
+"""Of a TEST_POSITIVE's border, in its widths."""
+CROSS: Final = 92.0
+"""Pixels of a user's X."""
+KEY: Final = 84.0
+"""Pixels of a square in the legend."""
+KEY_GAP: Final = 32.0
+"""Pixels between it and its text."""
 
-# Kinds of outfits, the most important first: who is drawn on top, and who becomes a dot.
-TEST_POSITIVE, FALSE_NEGATIVE, POSITIVE, NEGATIVE = range(4)
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What is drawn of each outfit: the negatives first, then the positives."""
-
-    kind: Int64Array
-    """(n,) TEST_POSITIVE, FALSE_NEGATIVE, POSITIVE or NEGATIVE."""
-    user: Int64Array
-    """(n,) place of the user whose colour it has; of a NEGATIVE without meaning."""
-    centres: Float64Array
-    """(n, 2) pixels from the lower left corner."""
-    user_centres: Float64Array
-    """(K, 2) likewise."""
-    sides: Int64Array
-    """(n,) pixels."""
-    drawn: BoolArray
-    """(n,) False: only a dot."""
+_KEYS: Final = {
+    POSITIVE: "liked in the training part\n(in the colour of the user)",
+    NEGATIVE: "random negative",
+    FALSE_NEGATIVE: "false negative: d < 0, nearer than\nthe user's positives are on average",
+    TEST_POSITIVE: "false negative that the user likes\nindeed: from the held-out test part",
+}
 
 
-def marks(space: Space) -> Marks:
-    """Kinds, users and places of everything in the space.
+def plot_space(path: Path, layout: Layout, data: TrainingData, names: Sequence[str]) -> None:
+    """Write the figure.
 
-    A negative is a false one where d < 0 for some shown user, and has the colour of the user with
-    the smallest d; it is a test positive where it is one of a user for whom d < 0.
+    Args:
+        path: the PNG to write.
+        layout: what is where.
+        data: whose pictures are drawn, at the resolution of its packed pixels.
+        names: `(K,)` the users' ids.
+
+    Raises UserError where matplotlib is missing.
     """
-    d = space.negatives.d
-    hits = space.negatives.in_test & (d < 0)
-    kind = np.full(d.shape[1], NEGATIVE)
-    kind[(d < 0).any(axis=0)] = FALSE_NEGATIVE
-    kind[hits.any(axis=0)] = TEST_POSITIVE
-    user = np.where(hits.any(axis=0), np.where(hits, d, np.inf).argmin(axis=0), d.argmin(axis=0))
-    kind = np.concatenate([kind, np.full(len(space.owner), POSITIVE)])
-    sides = np.where(kind <= FALSE_NEGATIVE, FALSE_SIDE, SIDE)
-    centres = on_canvas(np.concatenate([space.user_xy, space.negative_xy, space.positive_xy]))
-    n_users = len(space.users)
-    outfits = centres[n_users:]
-    drawn = without_overlap(outfits, sides, np.argsort(kind, kind="stable"))
-    return Marks(
-        kind, np.concatenate([user, space.owner]), outfits, centres[:n_users], sides, drawn
-    )
-
-
-def on_canvas(xy: Float64Array) -> Float64Array:
-    """Places `(n, 2)` in pixels: each axis fills the canvas, less half a large rectangle.
-
-    The axes of t-SNE have no unit, so each may be stretched by itself.
-    """
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    extent = np.where(high > low, high - low, 1)
-    margin = FALSE_SIDE / 2 + 4 * PADDING_PIXELS
-    result: Float64Array = margin + (xy - low) / extent * (np.array(CANVAS) - 2 * margin)
-    return result
-
-
-def without_overlap(centres: Float64Array, sides: Int64Array, order: Int64Array) -> BoolArray:
-    """`(n,)` which squares are kept, tried in `order (n,)`.
-
-    One that has more than `MOST_OVERLAP` of its area in common with a square that is kept already
-    is not.
-    """
-    kept = np.zeros(len(centres), np.bool_)
-    for row in order:  # a few hundred rectangles, each against the ones kept before
-        reach = (sides[row] + sides[kept]) / 2
-        apart = np.abs(centres[kept] - centres[row])
-        common = np.clip(reach[:, None] - apart, 0, sides[row]).prod(axis=1)
-        kept[row] = not (common > MOST_OVERLAP * sides[row] ** 2).any()
-    return kept
+    width, height = CANVAS[0], CANVAS[1] + LEGEND
+    with drawing(path, width / DPI, height / DPI, DPI) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # Larger kinds are less important: they are drawn first and lie below.
+        order = np.argsort(-layout.kind, kind="stable")
+        for level, row in enumerate(order):
+            _outfit(axes, layout, int(row), data, 2.0 + level)
+        for place, (x, y) in enumerate(layout.users):
+            _user(axes, float(x), float(y), USER_COLOURS[place], names[place], 2.0 + len(order))
+        _legend(axes, layout)
+        axes.set_xlim(0, width)
+        axes.set_ylim(-LEGEND, CANVAS[1])
 
 
 def outfit_picture(pictures: Sequence[UInt8Array], side: int) -> UInt8Array:
     """`(side, side, 3)` one square of an outfit's pictures `(S, S, 3)`, each whole, on white.
 
-    The garments stand in columns that are filled evenly; the broadest share a column, the tallest
-    stand alone where there is room (trousers beside a top over shoes).
+    They stand in columns that are filled in turn: of three, the first over the third, and the
+    second beside them.
     """
-    garments = sorted(
-        (without_border(picture) for picture in pictures),
-        key=lambda garment: garment.shape[0] / garment.shape[1],
-    )
-    n_columns = int(np.ceil(np.sqrt(len(garments))))
-    heights = [len(part) for part in np.array_split(np.arange(len(garments)), n_columns)]
+    n_columns = int(np.ceil(np.sqrt(len(pictures))))
     canvas = Image.new("RGB", (side, side), "white")
-    width = (side - PADDING_PIXELS * (n_columns + 1)) // n_columns
-    place = 0
-    for column, count in enumerate(heights):
-        height = (side - PADDING_PIXELS * (count + 1)) // count
-        for row in range(count):
-            picture = Image.fromarray(np.ascontiguousarray(garments[place]))
-            scale = min(width / picture.width, height / picture.height)
-            size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
-            left = PADDING_PIXELS + column * (width + PADDING_PIXELS) + (width - size[0]) // 2
-            top = PADDING_PIXELS + row * (height + PADDING_PIXELS) + (height - size[1]) // 2
-            canvas.paste(picture.resize(size, Image.Resampling.LANCZOS), (left, top))
-            place += 1
+    width = (side - GAP * (n_columns + 1)) // n_columns
+    for column in range(n_columns):
+        inside = pictures[column::n_columns]
+        height = (side - GAP * (len(inside) + 1)) // max(len(inside), 1)
+        for row, pixels in enumerate(inside):
+            garment = Image.fromarray(np.ascontiguousarray(without_border(pixels)))
+            scale = min(width / garment.width, height / garment.height)
+            size = (max(1, int(garment.width * scale)), max(1, int(garment.height * scale)))
+            left = GAP + column * (width + GAP) + (width - size[0]) // 2
+            top = GAP + row * (height + GAP) + (height - size[1]) // 2
+            canvas.paste(garment.resize(size, Image.Resampling.LANCZOS), (left, top))
     return np.asarray(canvas)
 
 
 def without_border(picture: UInt8Array) -> UInt8Array:
     """A picture `(S, S, 3)` cut to its garment; one that is all white as it is."""
-    garment = (picture < WHITE).any(axis=2)
+    garment = picture.min(axis=2) < WHITE
     rows, columns = np.flatnonzero(garment.any(axis=1)), np.flatnonzero(garment.any(axis=0))
     if not rows.size:
         return picture
     return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def plot_space(path: Path, space: Space, data: TrainingData) -> None:
-    """Write the figure; pictures come from `data`. Raises UserError without matplotlib."""
-    found = marks(space)
-    items = np.concatenate([space.negatives.items, space.positives])
-    width, height = CANVAS[0], CANVAS[1] + LEGEND
-    with drawing(path, width / DPI, height / DPI, DPI) as figure:
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(-LEGEND, CANVAS[1]))
-        axes.set_axis_off()
-        for row in np.flatnonzero(~found.drawn):
-            _dot(axes, found, int(row))
-        # The least important first, so that false negatives lie on top.
-        order = np.flatnonzero(found.drawn)
-        for number, row in enumerate(order[np.argsort(-found.kind[order], kind="stable")]):
-            outfit = items[row]
-            pictures = [
-                np.asarray(data.pixels[data.picture_rows[item]])
-                for item in outfit[outfit != PADDING]
-            ]
-            _outfit(axes, found, int(row), pictures, 2.0 + number)
-        for place, (x, y) in enumerate(found.user_centres):
-            _user(axes, x, y, USER_COLOURS[place], 2.0 + len(items))
-        axes.set_xlim(0, width)
-        axes.set_ylim(-LEGEND, CANVAS[1])
-        _legend(axes, [data.catalog.user_ids[user] for user in space.users], found)
-
-
-def _outfit(
-    axes: Axes, found: Marks, row: int, pictures: Sequence[UInt8Array], zorder: float
-) -> None:
-    side = int(found.sides[row])
-    left, bottom = (round(value - side / 2) for value in found.centres[row])
+def _outfit(axes: Axes, layout: Layout, row: int, data: TrainingData, zorder: float) -> None:
+    kind = int(layout.kind[row])
+    inset = GAP + BORDERS[kind]
+    side = max(1, round(layout.boxes[row] - 2 * inset))
+    left, bottom = (round(value - side / 2) for value in layout.centres[row])
+    items = layout.items[row]
+    pictures = [data.pixels[data.picture_rows[item]] for item in items[items != PADDING]]
     axes.imshow(
         outfit_picture(pictures, side),
         extent=(left, left + side, bottom, bottom + side),
@@ -195,56 +132,100 @@ def _outfit(
         aspect="auto",
         zorder=zorder,
     )
-    _frame(axes, left, bottom, side, int(found.kind[row]), int(found.user[row]), zorder)
+    _frame(axes, left, bottom, side, kind, USER_COLOURS[layout.user[row]], zorder + 0.5)
 
 
 def _frame(
-    axes: Axes, left: float, bottom: float, side: float, kind: int, user: int, zorder: float
+    axes: Axes, left: float, bottom: float, side: float, kind: int, colour: str, zorder: float
 ) -> None:
-    """The border of a rectangle; its kind can be told without colours too."""
+    """The border around a picture; kinds can be told from each other in grey too."""
+    width = BORDERS[kind]
+    if kind == TEST_POSITIVE:
+        _border(axes, left, bottom, side, 0, width, "white", zorder)
+        _border(axes, left, bottom, side, 0, width, colour, zorder, DASHES)
+    elif kind == FALSE_NEGATIVE:
+        _border(axes, left, bottom, side, INNER_BORDER, width - INNER_BORDER, colour, zorder)
+        _border(axes, left, bottom, side, 0, INNER_BORDER, "black", zorder)
+    else:
+        edge = INK if kind == NEGATIVE else colour
+        _border(axes, left, bottom, side, 0, width, edge, zorder)
+
+
+def _border(
+    axes: Axes,
+    left: float,
+    bottom: float,
+    side: float,
+    away: float,
+    width: float,
+    colour: str,
+    zorder: float,
+    style: str | tuple[int, tuple[float, float]] = "solid",
+) -> None:
+    """A line `width` pixels wide that begins `away` pixels outside a square."""
     from matplotlib.patches import Rectangle
 
-    colour = USER_COLOURS[user]
-
-    def border(
-        grown: float, edge: str, width: float, style: str | tuple[int, tuple[float, float]]
-    ) -> None:
-        axes.add_patch(
-            Rectangle(
-                (left - grown, bottom - grown),
-                side + 2 * grown,
-                side + 2 * grown,
-                fill=False,
-                edgecolor=edge,
-                linewidth=width,
-                linestyle=style,
-                joinstyle="miter",
-                zorder=zorder + 0.5,
-            )
+    grown = away + width / 2
+    axes.add_patch(
+        Rectangle(
+            (left - grown, bottom - grown),
+            side + 2 * grown,
+            side + 2 * grown,
+            fill=False,
+            edgecolor=colour,
+            linewidth=width / POINT,
+            linestyle=style,
+            joinstyle="miter",
+            capstyle="butt",
+            zorder=zorder,
         )
-
-    if kind == POSITIVE:
-        border(0, colour, 1.8, "solid")
-    elif kind == NEGATIVE:
-        border(0, INK, 0.7, "solid")
-    elif kind == FALSE_NEGATIVE:
-        border(7, colour, 3.0, "solid")
-        border(0, "black", 1.2, "solid")
-    else:
-        border(5, "white", 3.6, "solid")
-        border(5, colour, 3.6, (0, (2.2, 1.1)))
+    )
 
 
-def _dot(axes: Axes, found: Marks, row: int) -> None:
-    colour = INK if found.kind[row] == NEGATIVE else USER_COLOURS[found.user[row]]
-    x, y = found.centres[row]
-    axes.plot(x, y, "o", color=colour, markersize=3.2, markeredgewidth=0, alpha=0.75, zorder=1.5)
+def _user(
+    axes: Axes, x: float, y: float, colour: str, name: str, zorder: float, size: float = CROSS
+) -> None:
+    from matplotlib.patheffects import withStroke
+
+    for edge, width, extra in (("white", 40.0, 14.0), (colour, 24.0, 0.0)):
+        axes.plot(
+            x,
+            y,
+            "x",
+            color=edge,
+            markersize=(size + extra) / POINT,
+            markeredgewidth=width / POINT,
+            zorder=zorder,
+        )
+    axes.text(
+        x,
+        y - size * 0.62,
+        name,
+        color=colour,
+        fontsize=8,
+        fontweight="bold",
+        ha="center",
+        va="top",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+        zorder=zorder + 1,
+    )
 
 
-def _user(axes: Axes, x: float, y: float, colour: str, zorder: float, size: float = 19) -> None:
-    for edge, width, length in (("white", 9.0, size + 3), (colour, 5.0, size)):
-        axes.plot(x, y, "x", color=edge, markersize=length, markeredgewidth=width, zorder=zorder)
-
-
-def _legend(axes: Axes, names: Sequence[str], found: Marks) -> None:
-    axes.axhline(0, color="#bbbbbb", linewidth=0.8)
+def _legend(axes: Axes, layout: Layout) -> None:
+    """One row under the space: an X, and a border of each kind that is shown, spread evenly."""
+    axes.axhline(0, color=FAINT, linewidth=1)
+    shown = [kind for kind in _KEYS if (layout.kind == kind).any()]
+    labels = ["user", *(_KEYS[kind] for kind in shown)]
+    y = -LEGEND / 2
+    texts = [axes.text(0, y, label, fontsize=10, va="center", linespacing=1.25) for label in labels]
+    widths = [KEY + KEY_GAP + text.get_window_extent().width for text in texts]
+    between = (CANVAS[0] - 2 * MARGIN - sum(widths)) / len(texts)
+    left = MARGIN + between / 2
+    for text, width, kind in zip(texts, widths, [None, *shown], strict=True):
+        if kind is None:
+            size = CROSS * 0.8 / POINT
+            axes.plot(left + KEY / 2, y, "x", color=INK, markersize=size, markeredgewidth=5)
+        else:
+            _frame(axes, left, y - KEY / 2, KEY, kind, USER_COLOURS[0], 2)
+        text.set_x(left + KEY + KEY_GAP)
+        left += width + between
