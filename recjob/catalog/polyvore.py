@@ -57,7 +57,8 @@ def read_polyvore(folder: Path, users: int, training_negatives: bool = True) -> 
     """Read and check the set of Polyvore-U with `users` users that lies in `folder`.
 
     An item's id is its picture's name without .jpg, a user's id `630-17`; outfits of equal items
-    are one. A positive that the user has in an earlier part too is left out, with a warning.
+    are one. A positive that the user has in a later part too is left out, with a warning: so the
+    test part is whole, and nothing of it trains.
     Files of validation, test and negatives may be absent. Without `training_negatives`, those of
     the training part are checked and left out: training draws its own anew every epoch.
 
@@ -72,7 +73,7 @@ def read_polyvore(folder: Path, users: int, training_negatives: bool = True) -> 
     outfits = [items.outfit_rows(part.positives) for part in parts]
     ids = items.outfit_ids(outfits)
     codes = pc.index_in(ids, value_set=pc.unique(ids)).to_numpy().astype(np.int64)
-    kept = _first_of_each(parts, codes)
+    kept = _one_of_each(parts, codes)
     first = pa.array(np.sort(np.unique(codes, return_index=True)[1]))
     item_lists = pa.chunked_array([items.item_lists(rows) for rows in outfits])
     return FolderTables(
@@ -146,29 +147,30 @@ def _refuse_misfit(positives: Tuples, negatives: Tuples) -> None:
         )
 
 
-def _first_of_each(parts: Sequence[_Part], codes: Int64Array) -> BoolArray:
-    """(n,) whether a positive is the first of its user and outfit; warns of those in two parts.
+def _one_of_each(parts: Sequence[_Part], codes: Int64Array) -> BoolArray:
+    """(n,) whether a positive is the one that stays of its user and outfit.
 
+    That is the first row of the last part with it; warns of those that go from the parts before.
     `codes` (n,) is a number per outfit of the positives of all parts.
     """
     users = np.concatenate([part.positives.users for part in parts])
     number = np.repeat(np.arange(len(parts)), [len(part.positives) for part in parts])
     pairs = users * (codes.max(initial=0) + 1) + codes
-    first, inverse = np.unique(pairs, return_index=True, return_inverse=True)[1:]
-    leaks = number[first[inverse]] != number
+    order = np.argsort(-number, kind="stable")
+    first, inverse = np.unique(pairs[order], return_index=True, return_inverse=True)[1:]
+    stays = np.empty(len(pairs), np.int64)
+    stays[order] = order[first[inverse]]
     for place, part in enumerate(parts):
-        rows = np.flatnonzero(leaks[number == place])
+        rows = np.flatnonzero((number[stays] != number)[number == place])
         if rows.size:
             log.warning(
-                "%s: %d positives that their users have in an earlier part too are left out "
+                "%s: %d positives that their users have in a later part too are left out "
                 "(the first: %s)",
                 part.positives.path,
                 rows.size,
                 part.positives.place(int(rows[0])),
             )
-    kept = np.zeros(len(pairs), dtype=np.bool_)
-    kept[first] = True
-    return kept
+    return np.asarray(stays == np.arange(len(pairs)))
 
 
 def _interactions(

@@ -147,23 +147,28 @@ def test_a_name_in_two_lists_is_two_items_with_one_picture(tmp_path: Path) -> No
     assert len(items) == LISTED - 1  # the name that stands twice in its list is one item
 
 
-def test_no_positive_is_in_two_parts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_positive_in_two_parts_stays_in_the_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tree = write_tree(tmp_path)
-    first = tree.rows["tuples_train_posi"][0]
-    path = tree.home / "tuples_test_posi"
-    cells = f"{first[0]},{first[1]},{first[3]},{first[4]}"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, cells]))
+    row = tree.rows["tuples_train_posi"][2]
+    with (tree.home / "tuples_test_posi").open("a") as file:
+        # Twice, with other negatives: one positive, which keeps those of its first row.
+        file.write(f"{row[0]},{row[1]},{row[3]},{row[4]}\n" * 2)
     for kind in ("nega", "nega_hard"):
         with (tree.home / f"tuples_test_{kind}").open("a") as file:
-            file.write("".join(f"{first[0]},0,0,0\n" for _ in range(10)))
+            file.write(f"{row[0]},0,0,0\n" * 10 + f"{row[0]},1,1,1\n" * 10)
     with caplog.at_level(logging.WARNING):
         tables = read_polyvore(tmp_path, 630)
-    assert positives(tables) == tree.positives()
-    assert negatives(tables) == tree.negatives()
+    moved = tree.positives()[2]
+    others = [found for found in tree.positives() if found != moved]
+    assert positives(tables) == [*others, (*moved[:2], "test")]
+    first = frozenset(tree.names[kind][0].removesuffix(".jpg") for kind in COUNTS)
+    wanted = tree.negatives() | {(*moved[:2], kind): [first] * 10 for kind in ("random", "hard")}
+    assert negatives(tables) == wanted
     [message] = caplog.messages
-    assert f"tuples_test_posi, line {len(lines) + 1}" in message
-    assert "1 positives" in message
+    assert "tuples_train_posi: 1 positives that" in message
+    assert "tuples_train_posi, line 4" in message
 
 
 def edit(name: str, old: str, new: str) -> Callable[[Tree], None]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from recjob.catalog.polyvore import read_polyvore
+from recjob.catalog.tables import read_folder
 from recjob.errors import DataError, UserError
 from recjob.jobs.convert import ConvertResult, SourceKind, TargetKind, convert
-from recjob.settings import Settings
+from recjob.settings import CatalogSettings, Settings
 from tests.catalog.polyvore_trees import COUNTS, jpeg, write_tree
 from tests.command_line import Run
 
@@ -132,3 +135,32 @@ def test_commands(command: Run, tmp_path: Path) -> None:
     assert ended.error(2) == "old: is not empty; name a new folder"
     ended = command("convert", "new", "3", "--from", "tables", "--to", "csv", "--users", "53")
     assert ended.error(2) == "--users belongs to polyvore; leave it out"
+
+
+def test_the_example_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text("utf-8")
+    [example] = re.findall(r"<!-- example: convert.py -->\n```python\n(.*?)```", page, re.DOTALL)
+    garments = [
+        {"id": f"{kind}-{number}", "kind": kind, "photo": f"{kind}, {number}.jpg"}
+        for kind in ("top", "shoes")
+        for number in range(2)
+    ]
+    looks = [
+        {"user": "anna", "part": "train", "garments": garments[::2]},
+        {"user": "ben", "part": "test", "garments": garments[1:3]},
+    ]
+    (tmp_path / "looks.json").write_text(json.dumps(looks))
+    (tmp_path / "looks" / "photos").mkdir(parents=True)
+    for number, garment in enumerate(garments):
+        (tmp_path / "looks" / "photos" / garment["photo"]).write_bytes(jpeg(number))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "convert.py", "exec"), {})
+    tables = read_folder(tmp_path / "looks", CatalogSettings())
+    assert tables.outfits["item_ids"].to_pylist() == [["top-0", "shoes-0"], ["top-1", "shoes-0"]]
+    assert tables.interactions.select(["user_id", "outfit_id", "part"]).to_pylist() == [
+        {"user_id": "anna", "outfit_id": "0", "part": "train"},
+        {"user_id": "ben", "outfit_id": "1", "part": "test"},
+    ]
+    assert [tables.pictures.read(image, 9999) for image in tables.items["image"].to_pylist()] == [
+        jpeg(number) for number in (0, 2, 1)
+    ]
