@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from recjob.catalog.catalog import PADDING, BoolArray, Catalog, Int32Array, Int64Array
-from recjob.catalog.hashing import UInt64Array, pair_hashes, set_hashes
+from recjob.catalog.hashing import UInt64Array, fractions, pair_hashes, set_hashes
 from recjob.errors import DataError
 
 # A round redraws what the last one left. In a catalog of any size a handful settles every row;
@@ -30,6 +31,40 @@ class KnownPositives:
     def contains_all(self, users: Int32Array, items: Int32Array) -> BoolArray:
         """(n, k) whether row j of `items` (k, max_items) is a positive of `users[i]` (n,)."""
         return _among(pair_hashes(_keys(users)[:, None], set_hashes(items)), self._pairs)
+
+
+class Draws(Protocol):
+    """Where random integers come from."""
+
+    def integers(self, rows: Int64Array, limits: Int64Array) -> Int64Array:
+        """(n,) for each of the rows (n,) a uniform integer below its limit (n,)."""
+        ...
+
+
+class GeneratorDraws:
+    """From a generator: what a row gets depends on those that drew before."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def integers(self, rows: Int64Array, limits: Int64Array) -> Int64Array:
+        """See `Draws`."""
+        return self._rng.integers(0, limits)
+
+
+class KeyedDraws:
+    """From a key per row and how often the row drew before: other rows change nothing."""
+
+    def __init__(self, keys: UInt64Array) -> None:
+        self._keys = keys
+        self._drawn = np.zeros(keys.shape, np.uint64)
+
+    def integers(self, rows: Int64Array, limits: Int64Array) -> Int64Array:
+        """See `Draws`; each row is there once."""
+        # A draw without a choice is none: places that only pad a wider outfit change nothing.
+        self._drawn[rows] += (limits > 1).astype(np.uint64)
+        hashes = pair_hashes(self._keys[rows], self._drawn[rows])
+        return (fractions(hashes) * limits).astype(np.int64)
 
 
 class RandomNegatives:
@@ -60,13 +95,13 @@ class RandomNegatives:
 
         Raises DataError when a category has no item to draw.
         """
-        return self.draw_unless(None, like, rng)[0]
+        return self.draw_unless(None, like, GeneratorDraws(rng))[0]
 
     def draw_unless(
         self,
         refused: Callable[[Int64Array, Int32Array], BoolArray] | None,
         like: Int32Array,
-        rng: np.random.Generator,
+        draws: Draws,
     ) -> tuple[Int32Array, BoolArray]:
         """`draw`, which also avoids what `refused` says of some rows (k,) and their draws.
 
@@ -78,9 +113,11 @@ class RandomNegatives:
             positive = _among(set_hashes(items), self._positives)
             return positive | refused(rows, items) if refused else positive
 
-        return _redraw(places.shape, lambda rows: self._draw_once(places[rows], rng), unwanted)
+        return _redraw(
+            places.shape, lambda rows: self._draw_once(rows, places[rows], draws), unwanted
+        )
 
-    def _draw_once(self, places: Int32Array, rng: np.random.Generator) -> Int32Array:
+    def _draw_once(self, rows: Int64Array, places: Int32Array, draws: Draws) -> Int32Array:
         category = np.where(places == PADDING, -1, self._catalog.item_category[places])
         size = np.where(category < 0, 1, self._size[category])
         if not size.all():
@@ -96,7 +133,7 @@ class RandomNegatives:
             limit = size[:, place] - left
             enough = size[:, place] >= same.sum(axis=1)
             limit = np.where(enough, limit, size[:, place])
-            draw = rng.integers(0, limit)
+            draw = draws.integers(rows, limit)
             taken = (same[:, :place] & (chosen[:, :place] == draw[:, None])).any(axis=1)
             chosen[:, place] = np.where(taken & enough, limit - 1, draw)
         start = np.where(category < 0, 0, self._start[category])
@@ -119,23 +156,40 @@ def hard_negatives(
     Raises DataError for a user who likes every one of the outfits.
     """
     known = known or KnownPositives(catalog)
+    outfits, impossible = draw_hard(catalog, positives, users, GeneratorDraws(rng), known)
+    if impossible.any():
+        user = catalog.user_ids[users[impossible][0]]
+        raise DataError(f"user {user!r} likes every outfit; hard negatives need one they do not")
+    return outfits
+
+
+def draw_hard(
+    catalog: Catalog, positives: Int32Array, users: Int32Array, draws: Draws, known: KnownPositives
+) -> tuple[Int32Array, BoolArray]:
+    """`hard_negatives`, and which of `users` (m,) like every outfit, so that theirs mean nothing.
+
+    Raises DataError where there is no positive at all without an item in quarantine.
+    """
     usable = positives[catalog.outfit_usable[positives[:, 1]], 1]
     if not usable.size:
         raise DataError("there are no positives to take hard negatives from")
+
+    def draw(rows: Int64Array, choice: Int32Array) -> Int32Array:
+        limits = np.full(rows.size, choice.size, np.int64)
+        return choice[draws.integers(rows, limits)]
+
     chosen, stuck = _redraw(
         users.shape,
-        lambda rows: usable[rng.integers(0, usable.size, rows.size)],
+        lambda rows: draw(rows, usable),
         lambda rows, outfits: known.contains(users[rows], catalog.outfit_items[outfits]),
     )
-    for row in np.flatnonzero(stuck):  # users who like most of what there is: rare
-        liked = known.contains_all(users[row : row + 1], catalog.outfit_items[usable])[0]
-        if liked.all():
-            user = catalog.user_ids[users[row]]
-            raise DataError(
-                f"user {user!r} likes every outfit; hard negatives need one they do not"
-            )
-        chosen[row] = rng.choice(usable[~liked])
-    return chosen
+    for user in np.unique(users[stuck]):  # users who like most of what there is: rare
+        rows = np.flatnonzero(stuck & (users == user))
+        liked = known.contains_all(np.array([user]), catalog.outfit_items[usable])[0]
+        if not liked.all():
+            chosen[rows] = draw(rows, usable[~liked])
+            stuck[rows] = False
+    return chosen, stuck
 
 
 def _redraw(
