@@ -20,6 +20,7 @@ from recjob.training.compute import Compute, choose_compute
 from recjob.training.data import BatchSource, TrainingData
 from recjob.training.distributed import Ranks, current_ranks
 from recjob.training.fit import Progress, TrainedModel, best_validation, fit
+from recjob.training.model_setup import make_ready
 from recjob.training.pictures import StepInput, StepSource, encode_sets
 from recjob.training.teacher_scores import FrozenTeacher, TeacherScores
 from recjob.training.validation import Validator
@@ -57,7 +58,7 @@ def distill(
     compute, ranks = choose_compute(settings.compute), current_ranks()
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
-    model.to(compute.device).to(memory_format=torch.channels_last)
+    make_ready(model, options, compute)
     neighbours = neighbours[:, : options.replace_neighbours]
 
     def views(outfits: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from recjob.training.compute import Compute, choose_compute
 from recjob.training.data import BatchSource, TrainingData
 from recjob.training.distributed import Ranks, current_ranks
 from recjob.training.fit import Progress, TrainedModel, best_validation, fit
+from recjob.training.model_setup import make_ready
 from recjob.training.pictures import StepInput, StepSource, encode_sets
 from recjob.training.validation import Validator
 from recjob.training.weights import start_backbone
@@ -41,7 +42,7 @@ def train_teacher(
     compute, ranks = choose_compute(settings.compute), current_ranks()
     model = OutfitRecommender(options.size, data.users.size, options.dropout)
     start_backbone(model.backbone, options.weights, autoencoder_trunk)
-    model.to(compute.device).to(memory_format=torch.channels_last)
+    make_ready(model, options, compute)
     batches = BatchSource.of(data, options, seed, ranks)
     source = StepSource(data, batches, options.flip, seed, ranks)
     validator = Validator(data, Part.VALIDATION_TEACHER, settings, compute, seed)
