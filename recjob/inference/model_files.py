@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recjob.errors import DataError
+from recjob.errors import DataError, SettingsError
 from recjob.inference.tensor_files import writing_tensors
 from recjob.model.autoencoder import Autoencoder
 from recjob.model.recommender import OutfitRecommender
+from recjob.model.torchvision_trunk import ALEXNET
 
 MODEL_FILE = "model.safetensors"
 USERS_FILE = "users.safetensors"
@@ -47,7 +50,8 @@ def save_recommender(
     _write_tensors(folder / MODEL_FILE, state)
     _write_tensors(folder / USERS_FILE, {USERS_KEY: users})
     _write_json(folder / USER_IDS_FILE, list(user_ids))
-    _write_json(folder / DESCRIPTION_FILE, {"size": model.size, "image_size": image_size})
+    description = {"size": model.size, "backbone": model.backbone.name, "image_size": image_size}
+    _write_json(folder / DESCRIPTION_FILE, description)
 
 
 def load_recommender(folder: Path) -> StoredRecommender:
@@ -57,10 +61,11 @@ def load_recommender(folder: Path) -> StoredRecommender:
     if not isinstance(user_ids, list) or not all(isinstance(user, str) for user in user_ids):
         raise DataError(f"{folder / USER_IDS_FILE}: is no list of user ids")
     try:
-        with torch.device("meta"):  # drawing weights that the file's replace would take longest
-            model = OutfitRecommender(description["size"], len(user_ids))
+        backbone = str(description.get("backbone", ALEXNET))  # absent in older folders
+        with _weights_to_be_replaced(backbone):
+            model = OutfitRecommender(description["size"], len(user_ids), backbone=backbone)
         image_size = int(description["image_size"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
         raise DataError(f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {error})") from None
     _load(model, folder, MODEL_FILE, USERS_FILE)
     return StoredRecommender(model, tuple(user_ids), image_size)
@@ -82,6 +87,20 @@ def load_autoencoder(folder: Path) -> Autoencoder:
         raise DataError(f"{folder}: holds no autoencoder ({DESCRIPTION_FILE}: {error})") from None
     _load(model, folder, MODEL_FILE)
     return model
+
+
+@contextmanager
+def _weights_to_be_replaced(backbone: str) -> Iterator[None]:
+    """Drawing weights that the file's replace would take longest, so AlexNet gets none.
+
+    Some models of torchvision compute their own shape with tensors and cannot be built so.
+    """
+    if backbone == ALEXNET:
+        with torch.device("meta"):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield
 
 
 def _load(model: OutfitRecommender | Autoencoder, folder: Path, *files: str) -> None:

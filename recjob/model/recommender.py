@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from recjob.model.backbone import Backbone, ModelSize
 from recjob.model.set_transformer import SetTransformer
+from recjob.model.torchvision_trunk import ALEXNET
 
 FEATURE_DIM: Final = 128
 """d of the paper (Sec. 4.1.4)."""
@@ -21,12 +22,22 @@ class OutfitRecommender(nn.Module):
     """Teacher ("large") or student ("xs", "s", "m").
 
     The preference score of a user for an outfit is the cosine of their vectors (Eq. 9).
+
+    Args:
+        size: of AlexNet (Table 5); another backbone has one size.
+        n_users: number of user vectors.
+        dropout: in AlexNet's fully connected layers.
+        backbone: "alexnet", or a classification model of torchvision.
+
+    Raises SettingsError for a backbone that torchvision does not have.
     """
 
-    def __init__(self, size: ModelSize, n_users: int, dropout: float = 0.5) -> None:
+    def __init__(
+        self, size: ModelSize, n_users: int, dropout: float = 0.5, backbone: str = ALEXNET
+    ) -> None:
         super().__init__()
         self.size = size
-        self.backbone = Backbone(size, dropout)
+        self.backbone = Backbone(size, dropout, backbone)
         width = self.backbone.width
         self.head = nn.Sequential(
             nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, FEATURE_DIM)
@@ -43,6 +54,11 @@ class OutfitRecommender(nn.Module):
     def encode_items(self, pixels: Tensor) -> Tensor:
         """Item features `(B, 128)` of pixels `(B, 3, H, W)`, uint8 or float in [0, 255]."""
         features: Tensor = self.head(self.backbone(pixels))
+        return features
+
+    def encode_trunk_features(self, trunk_features: Tensor) -> Tensor:
+        """Item features `(B, 128)` of what `backbone.trunk_features` gave, `(B, trunk_width)`."""
+        features: Tensor = self.head(self.backbone.fully_connected(trunk_features))
         return features
 
     def encode_outfits(self, features: Tensor, mask: Tensor) -> Tensor:

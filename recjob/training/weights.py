@@ -23,7 +23,7 @@ FULLY_CONNECTED_NAMES: Final = {
 }
 """torchvision's names of fc6 and fc7, and ours."""
 SIDE_BRANCHES: Final = ("aux1.", "aux2.", "AuxLogits.")
-"""Names of classifiers half way through GoogLeNet and Inception, which only helped to train them."""
+"""Classifiers half way through GoogLeNet and Inception, which only helped to train them."""
 OLD_DENSENET_NAME: Final = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
 """Names in torchvision's DenseNet weights that its own loader rewrites, norm.1 to norm1."""
 

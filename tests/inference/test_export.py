@@ -10,6 +10,8 @@ from recjob.errors import RefusedError
 from recjob.inference.export import ExportResult, export_student
 from recjob.inference.onnx_engine import OnnxEngine
 from recjob.inference.torch_engine import TorchEngine
+from recjob.model.recommender import OutfitRecommender
+from recjob.settings import CompileSettings
 from tests.inference.students import FP16, FP32, SIDE, distance, pictures, student
 
 
@@ -28,6 +30,30 @@ def test_pictures_of_every_side_and_a_model_left_as_it_is(side: int, tmp_path: P
     images = pictures(3, side=side)
     expected = TorchEngine(model, "cpu", bf16=False).encode_items(images)
     assert distance(engine.encode_items(images), expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("backbone", "settings"),
+    [
+        ("squeezenet1_1", FP32),
+        # Hundreds of layers take torch's exporter minutes.
+        pytest.param("mobilenet_v3_small", FP32, marks=pytest.mark.slow),
+        pytest.param("mobilenet_v3_small", FP16, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.precision,
+)
+def test_another_backbone(backbone: str, settings: CompileSettings, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = OutfitRecommender("xs", 2, backbone=backbone)
+    for seed in range(20):  # batch norms get statistics, as if they had been trained
+        model.backbone(torch.from_numpy(pictures(8, seed)).permute(0, 3, 1, 2))
+    exported = export_student(model, tmp_path, settings, SIDE)
+    engine = OnnxEngine(exported.item_encoder.path, exported.set_encoder.path)
+    images = pictures(3)
+    expected = TorchEngine(model, "cpu", bf16=False).encode_items(images)
+    limit = 1e-5 if settings.precision == "fp32" else settings.tolerance
+    assert distance(engine.encode_items(images), expected) < limit
+    assert distance(expected[:1], expected[1:2]) > 100 * limit
 
 
 def test_inputs_and_outputs_are_as_documented(exported_fp16: ExportResult) -> None:
@@ -84,7 +110,7 @@ def test_a_difference_beyond_the_tolerance_is_refused_and_leaves_nothing(tmp_pat
 def test_weights_that_overflow_in_half_precision_are_refused(tmp_path: Path) -> None:
     model = student()
     with torch.no_grad():
-        model.backbone.trunk[0].weight *= 1e6
+        next(model.backbone.trunk.parameters()).mul_(1e6)
     assert np.isfinite(TorchEngine(model, "cpu", bf16=False).encode_items(pictures(2))).all()
     with pytest.raises(RefusedError, match="precision fp16"):
         export_student(model, tmp_path, FP16, SIDE)

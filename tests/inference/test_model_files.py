@@ -55,6 +55,24 @@ def test_a_larger_recommender_in_another_layout(tmp_path: Path) -> None:
         )
 
 
+def test_another_backbone_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = OutfitRecommender("xs", 2, backbone="shufflenet_v2_x0_5").eval()
+    save_recommender(tmp_path, model, ("a", "b"), 64)
+    assert json.loads((tmp_path / "model.json").read_text())["backbone"] == "shufflenet_v2_x0_5"
+    state = torch.get_rng_state()
+    found = load_recommender(tmp_path).model
+    assert torch.equal(torch.get_rng_state(), state)
+    assert found.backbone.name == "shufflenet_v2_x0_5"
+    expected, read = model.state_dict(), found.state_dict()
+    assert all(torch.equal(expected[name], read[name]) for name in expected)
+
+
+def test_a_folder_from_before_there_was_a_choice_of_backbones(stored: Path) -> None:
+    (stored / "model.json").write_text(json.dumps({"size": "xs", "image_size": 64}))
+    assert load_recommender(stored).model.backbone.name == "alexnet"
+
+
 def test_user_vectors_lie_apart(stored: Path) -> None:
     """So that one can be deleted without touching the model."""
     weights, users = (
@@ -117,6 +135,9 @@ def test_a_file_is_damaged(stored: Path, name: str, content: str) -> None:
     [
         {"size": "s", "image_size": 64},
         {"size": "huge", "image_size": 64},
+        {"size": "xs", "image_size": 64, "backbone": "resnet5"},
+        {"size": "xs", "image_size": 64, "backbone": "shufflenet_v2_x0_5"},
+        {"size": "xs", "image_size": 64, "backbone": ["alexnet"]},
         {"size": ["xs"], "image_size": 64},
         {"size": "xs"},
         {"image_size": 64},

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torchvision.models import AlexNet_Weights, alexnet
+from torchvision.models import AlexNet_Weights, alexnet, get_model, get_model_weights
 
 from recjob.errors import DataError, SettingsError
 from recjob.model.autoencoder import Autoencoder
 from recjob.model.backbone import Backbone
-from recjob.training.weights import start_backbone
+from recjob.training.weights import _trunk_of, start_backbone
 
 IMAGENET_FILE = AlexNet_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1]
 
@@ -183,3 +184,63 @@ def test_a_file_of_another_shape(tmp_path: Path, alexnet_trunk: dict[str, Tensor
     save_file(alexnet_trunk | {"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
     with pytest.raises(DataError, match="holds no AlexNet; bring torchvision's alexnet weights"):
         start_backbone(Backbone("xs"), str(path), None)
+
+
+TORCHVISION = "shufflenet_v2_x0_5"
+"""A small model of torchvision, whose classifier is called fc."""
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Tensor]:
+    torch.manual_seed(10)
+    return dict(get_model(TORCHVISION, weights=None).state_dict())
+
+
+def test_a_file_of_another_backbone(tmp_path: Path, theirs: dict[str, Tensor]) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(theirs, path)
+    backbone = Backbone("xs", name=TORCHVISION)
+    assert start_backbone(backbone, str(path), None) == f"weights of {path}"
+    own = backbone.trunk.state_dict()
+    assert theirs.keys() - own.keys() == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_imagenet_of_another_backbone(offline: Path, theirs: dict[str, Tensor]) -> None:
+    """torchvision's default weights of that model; offline the message names their file."""
+    backbone = Backbone("xs", name=TORCHVISION)
+    file = get_model_weights(TORCHVISION).DEFAULT.url.rsplit("/", 1)[-1]
+    with pytest.raises(SettingsError, match=file) as caught:
+        start_backbone(backbone, "imagenet", None)
+    assert "autoencoder" not in str(caught.value)
+    offline.mkdir(parents=True, exist_ok=True)
+    torch.save(theirs, offline / file)
+    start_backbone(backbone, "imagenet", None)
+    assert torch.equal(backbone.trunk.state_dict()["conv1.0.weight"], theirs["conv1.0.weight"])
+
+
+def test_one_backbone_is_not_the_other(tmp_path: Path, alexnet_trunk: dict[str, Tensor]) -> None:
+    path = tmp_path / "alexnet.safetensors"
+    save_file(alexnet_trunk, path)
+    backbone = Backbone("xs", name=TORCHVISION)
+    with pytest.raises(DataError, match=f"holds no {TORCHVISION}; bring torchvision's") as caught:
+        start_backbone(backbone, str(path), None)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match='fits backbone = "alexnet" only') as refused:
+        start_backbone(backbone, "autoencoder", dict(alexnet_trunk))
+    assert "\n" not in str(refused.value)
+
+
+def test_names_that_torchvision_itself_rewrites_or_leaves_out(tmp_path: Path) -> None:
+    """DenseNet's file has names of an old version, GoogLeNet's has side branches."""
+    with torch.device("meta"):
+        dense, goog = Backbone("xs", name="densenet121"), Backbone("xs", name="googlenet")
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", name): tensor
+        for name, tensor in dense.trunk.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert _trunk_of(old, dense).keys() == dense.trunk.state_dict().keys()
+    whole = dict(goog.trunk.state_dict())
+    side = {"aux1.fc1.weight": torch.zeros(1), "fc.weight": torch.zeros(1)}
+    assert _trunk_of(whole | side, goog).keys() == whole.keys()
