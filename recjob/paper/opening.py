@@ -10,6 +10,7 @@ import numpy as np
 
 from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.fingerprint import data_fingerprint
+from recjob.catalog.given_negatives import GivenNegatives, given_negatives
 from recjob.catalog.split import Part
 from recjob.errors import DataError
 from recjob.paper.run import ListKind
@@ -49,8 +50,13 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
     if cold is not None:
         cold_shops = {size: pack(cold, out, size, settings, progress) for size in set(sizes)}
         newcomers = Newcomers(*(cold_shops[size] for size in sizes))
-    lists = {kind: _lists(data, Part.TEST, settings, share) for kind, share in HARD_SHARES.items()}
-    validation = _lists(data, Part.VALIDATION_STUDENT, settings, HARD_SHARES["random"])
+    given = None
+    if settings.split.kind == "files":
+        given = given_negatives(data.catalog, tables)
+    lists = {
+        kind: _lists(data, Part.TEST, settings, share, given) for kind, share in HARD_SHARES.items()
+    }
+    validation = _lists(data, Part.VALIDATION_STUDENT, settings, HARD_SHARES["random"], given)
     if len(lists["random"].user) == 0:
         raise DataError(
             f"{source.folder}: no user has a positive in the test part; bring more interactions, "
@@ -76,8 +82,13 @@ def _training_data(shop: Shop, settings: Settings) -> TrainingData:
 
 
 def _lists(
-    data: TrainingData, part: Part, settings: Settings, hard_share: float
+    data: TrainingData,
+    part: Part,
+    settings: Settings,
+    hard_share: float,
+    given: GivenNegatives | None,
 ) -> EvaluationLists:
+    """The lists of a part; negatives of the data's own where the split is theirs too."""
     return evaluation_lists(
         data.catalog,
         data.parts,
@@ -86,6 +97,7 @@ def _lists(
         settings.seed,
         users=data.users,
         hard_share=hard_share,
+        given=given,
     )
 
 
