@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -29,15 +30,22 @@ NOTED = r'{"colour": "white, \"off\"", "note": "two\nlines", "größe": "38"}'
 def tables(
     folder: Path, at: datetime | None = None, part: str | None = None, first: str = "a,1"
 ) -> FolderTables:
-    items = [
+    items: list[tuple[Any, ...]] = [
         (first, "top", "images/a.jpg", True, NOTED),
         ('b"2', "bottom", "images/b.jpg", False, "{}"),
         ("c 3", "shoes", "", True, '{"colour": "black"}'),
     ]
-    outfits = [("o1", [first, 'b"2', "c 3"], True), ("o2", ["c 3"], False)]
-    likes = [("u1", "o1", at, part), ("u2", "o1", None, None), ("u1", "o2", at, "test")]
-    negatives = [("u1", "o2", ["c 3", first], "random"), ("u1", "o2", [first], "hard")]
-    rows = {
+    outfits: list[tuple[Any, ...]] = [("o1", [first, 'b"2', "c 3"], True), ("o2", ["c 3"], False)]
+    likes: list[tuple[Any, ...]] = [
+        ("u1", "o1", at, part),
+        ("u2", "o1", None, None),
+        ("u1", "o2", at, "test"),
+    ]
+    negatives: list[tuple[Any, ...]] = [
+        ("u1", "o2", ["c 3", first], "random"),
+        ("u1", "o2", [first], "hard"),
+    ]
+    rows: dict[str, tuple[list[tuple[Any, ...]], pa.Schema]] = {
         "items": (items, ITEMS_SCHEMA),
         "outfits": (outfits, OUTFITS_SCHEMA),
         "interactions": (likes, INTERACTIONS_SCHEMA),
