@@ -50,7 +50,7 @@ class GivenNegatives:
 
 
 def given_negatives(catalog: Catalog, tables: FolderTables) -> GivenNegatives:
-    """Those of a folder, for the catalog that `tables.to_catalog` made of it.
+    """Those of a folder, for the catalog that `to_catalog` made of it.
 
     One with an item that the catalog lacks is left out.
     """

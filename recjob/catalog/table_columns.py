@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ UTC = pa.timestamp("us", tz="UTC")
 
 _TRUE = pa.array(["true", "t", "yes", "y", "1"])
 _FALSE = pa.array(["false", "f", "no", "n", "0"])
+_OUTSIDE = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 _CONTROL = r"\p{Cc}"
 # Tabs and line ends may be in a description; JSON and Postgres take no other control character.
 _CONTROL_IN_TEXT = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
@@ -73,6 +76,22 @@ def read_available(file: TableFile) -> pa.ChunkedArray:
         lambda row: f"{show(text[row].as_py())} is neither true nor false",
     )
     return yes
+
+
+def read_words(
+    file: TableFile, column: str, words: tuple[str, ...], default: str | None
+) -> pa.ChunkedArray:
+    """An optional column of text with one of `words` per row; `default` where there is none."""
+    if column not in file.table.column_names:
+        return pa.chunked_array([pa.repeat(pa.scalar(default, pa.string()), file.n_rows)])
+    values = file.text(column)
+    values = pc.if_else(pc.equal(values, ""), pa.scalar(default, pa.string()), values)
+    file.refuse(
+        pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(words)))),
+        column,
+        lambda row: f"{show(values[row].as_py())} is none of {', '.join(words)}",
+    )
+    return values
 
 
 def read_attributes(file: TableFile) -> pa.ChunkedArray:
@@ -161,3 +180,32 @@ def _first_that_fails(text: pa.ChunkedArray, kind: Any) -> int:
         else:
             start, length = start + half, length - half
     return start
+
+
+def refuse_outside(file: TableFile, image: pa.ChunkedArray, folder: Path) -> None:
+    """Refuse pictures outside the folder, also those that a symbolic link leads to."""
+
+    def problem(row: int) -> str:
+        return f"{show(image[row].as_py())} leads out of the folder; pictures must lie inside it"
+
+    file.refuse(pc.match_substring_regex(image, _OUTSIDE), "image", problem)
+    root = os.path.realpath(folder)
+    outside = []
+    # One look per folder, not per picture: a link is a folder on the way or an entry in it.
+    parents = pc.unique(pc.replace_substring_regex(image, r"[^/]*$", "")).to_pylist()
+    for parent in parents:
+        path = os.path.join(root, parent)  # noqa: PTH118
+        try:
+            entries = [entry.name for entry in os.scandir(path) if entry.is_symlink()]
+        except OSError:
+            continue  # no such folder: its pictures are missing, and reported as that
+        if not _inside(path, root):
+            file.refuse(pc.starts_with(image, parent), "image", problem)
+        outside += [parent + name for name in entries if not _inside(path + name, root)]
+    if outside:
+        file.refuse(pc.is_in(image, pa.array(outside)), "image", problem)
+
+
+def _inside(path: str, root: str) -> bool:
+    real = os.path.realpath(path)
+    return real == root or real.startswith(root + os.sep)

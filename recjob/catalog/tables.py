@@ -1,22 +1,25 @@
-"""The import format: a folder with items, outfits, interactions and users, CSV or Parquet each.
+"""The import format: a folder with items, outfits, interactions, users, negatives, as CSV or
+Parquet each.
 
-`read_folder` checks everything before anything is imported; `to_catalog` makes the dense arrays
-for work without a database.
+`read_folder` checks everything before anything is imported.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recjob.catalog.catalog import PADDING, BoolArray, Catalog, Int64Array
+from recjob.catalog.catalog import (
+    ANY_VALIDATION,
+    BoolArray,
+    Int64Array,
+)
 from recjob.catalog.hashing import UInt64Array, mix
 from recjob.catalog.picture_source import FolderPictures, PictureSource
 from recjob.catalog.table_columns import (
@@ -27,7 +30,9 @@ from recjob.catalog.table_columns import (
     read_item_lists,
     read_text,
     read_times,
+    read_words,
     refuse_items,
+    refuse_outside,
 )
 from recjob.catalog.table_files import TableFile, read_table_file, show, to_numpy
 from recjob.errors import DataError
@@ -67,12 +72,18 @@ NEGATIVES_SCHEMA = pa.schema(
     ]
 )
 
-PARTS = ("train", "validation", "validation-teacher", "validation-student", "test")
-"""Words of the column `part`; "validation" is halved between teacher and student by the split."""
+PART_CODES: Final = {
+    "train": 0,
+    "validation": ANY_VALIDATION,
+    "validation-teacher": 1,
+    "validation-student": 2,
+    "test": 3,
+}
+"""Words of the column `part`, and what they are in `Catalog.positive_part`; "validation" is halved
+between teacher and student by the split."""
+PARTS: Final = tuple(PART_CODES)
 NEGATIVE_KINDS = ("random", "hard")
 """Words of the column `kind` of negatives; hard ones are liked by other users."""
-
-_OUTSIDE = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
 
 @dataclass(frozen=True)
@@ -116,69 +127,28 @@ def read_folder(
         raise DataError(f"{folder}: {problem}; name the folder that holds items, outfits and so on")
     items_file = read_table_file(folder, "items", ("item_id", "category", "image"), None)
     outfits_file = read_table_file(folder, "outfits", ("outfit_id", "item_ids"), ("available",))
-    interactions_file = read_table_file(folder, "interactions", ("user_id", "outfit_id"), ("at",))
+    pair = ("user_id", "outfit_id")
+    interactions_file = read_table_file(folder, "interactions", pair, ("at", "part"))
     users_file = read_table_file(folder, "users", ("user_id",), ())
+    negatives_file = read_table_file(folder, "negatives", (*pair, "item_ids"), ("kind",))
     if not (items_file or outfits_file or interactions_file or users_file):
         raise DataError(
             f"{folder}: holds no items, outfits, interactions or users as .csv or .parquet"
         )
     items = _items(items_file, folder, settings) if items_file else ITEMS_SCHEMA.empty_table()
     outfits = OUTFITS_SCHEMA.empty_table()
+    all_items = _union(items["item_id"], known_items)
     if outfits_file:
-        outfits = _outfits(outfits_file, settings, _union(items["item_id"], known_items))
+        outfits = _outfits(outfits_file, settings, all_items)
     interactions = INTERACTIONS_SCHEMA.empty_table()
     if interactions_file:
         interactions = _interactions(interactions_file, _union(outfits["outfit_id"], known_outfits))
     users = _users(users_file) if users_file else USERS_SCHEMA.empty_table()
     negatives = NEGATIVES_SCHEMA.empty_table()
+    if negatives_file:
+        negatives = _negatives(negatives_file, settings, all_items, interactions)
     return FolderTables(
         folder, items, outfits, interactions, users, negatives, FolderPictures(folder)
-    )
-
-
-def to_catalog(tables: FolderTables, image_hashes: Sequence[str]) -> Catalog:
-    """The dense catalog of a folder that is complete in itself.
-
-    `image_hashes` (n_items,) is the sha256 of each picture of `tables.items`, "" for a bad one.
-
-    Raises DataError when an outfit or an item is only known to a database.
-    """
-    items = tables.items
-    if len(image_hashes) != items.num_rows:
-        raise ValueError(f"{len(image_hashes)} image hashes for {items.num_rows} items")
-    item_ids, item_order = _sorted(items["item_id"])
-    categories, _ = _sorted(pc.unique(items["category"]))
-    outfit_ids, outfit_order = _sorted(tables.outfits["outfit_id"])
-    users = pa.chunked_array(
-        [*tables.users["user_id"].chunks, *tables.interactions["user_id"].chunks], pa.string()
-    )
-    user_ids, _ = _sorted(pc.unique(users))
-
-    lists = tables.outfits["item_ids"].take(pa.array(outfit_order))
-    sizes = pc.list_value_length(lists).to_numpy().astype(np.int64)
-    rows = np.repeat(np.arange(sizes.size), sizes)
-    places = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    outfit_items = np.full((sizes.size, sizes.max(initial=1)), PADDING, dtype=np.int32)
-    outfit_items[rows, places] = _index(pc.list_flatten(lists), item_ids, "item", tables.folder)
-
-    users_of = _index(tables.interactions["user_id"], user_ids, "user", tables.folder)
-    outfits_of = _index(tables.interactions["outfit_id"], outfit_ids, "outfit", tables.folder)
-    # The pairs are unique already; one number per pair sorts much faster than rows of two.
-    pairs = np.sort(users_of * len(outfit_ids) + outfits_of)
-    positives = np.stack(np.divmod(pairs, max(1, len(outfit_ids))), axis=1).astype(np.int32)
-    return Catalog(
-        categories=tuple(categories.to_pylist()),
-        item_ids=tuple(item_ids.to_pylist()),
-        item_category=_index(items["category"], categories, "category", tables.folder)[
-            item_order
-        ].astype(np.int32),
-        item_image=tuple(image_hashes[row] for row in item_order),
-        item_available=to_numpy(items["available"])[item_order],
-        outfit_ids=tuple(outfit_ids.to_pylist()),
-        outfit_items=outfit_items,
-        outfit_available=to_numpy(tables.outfits["available"])[outfit_order],
-        user_ids=tuple(user_ids.to_pylist()),
-        positives=positives,
     )
 
 
@@ -196,7 +166,7 @@ def _items(file: TableFile, folder: Path, settings: CatalogSettings) -> pa.Table
             ),
         )
     image = read_text(file, "image")
-    _refuse_outside(file, image, folder)
+    refuse_outside(file, image, folder)
     available = read_available(file)
     attributes = read_attributes(file)
     kept = _distinct(file, "item_id", ids, [category, image, available, attributes])
@@ -207,8 +177,21 @@ def _items(file: TableFile, folder: Path, settings: CatalogSettings) -> pa.Table
 def _outfits(file: TableFile, settings: CatalogSettings, known: Any) -> pa.Table:
     _refuse_no_rows(file)
     ids = read_ids(file, "outfit_id")
-    lists = read_item_lists(file)
+    lists, rows, codes = _item_lists(file, settings, known)
     available = read_available(file)
+    # The order of items has no meaning, so two orders are the same content.
+    sums = np.zeros(file.n_rows, dtype=np.uint64)
+    np.add.at(sums, rows, mix(codes.astype(np.uint64)))
+    kept = _distinct(file, "outfit_id", ids, [sums, available])
+    table = pa.table([ids, lists, available], schema=OUTFITS_SCHEMA)
+    return table.filter(pa.array(kept))
+
+
+def _item_lists(
+    file: TableFile, settings: CatalogSettings, known: Any
+) -> tuple[pa.ChunkedArray, Int64Array, Int64Array]:
+    """The checked column `item_ids`, and of each item its row and its index in `known`."""
+    lists = read_item_lists(file)
     sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     flat = pc.list_flatten(lists)
     rows = np.repeat(np.arange(sizes.size), sizes)
@@ -240,12 +223,7 @@ def _outfits(file: TableFile, settings: CatalogSettings, known: Any) -> pa.Table
         return f"item {show(next(n for n in names if names.count(n) > 1))} is there twice"
 
     refuse_items(file, rows[order], twice, repeated)
-    # The order of items has no meaning, so two orders are the same content.
-    sums = np.zeros(sizes.size, dtype=np.uint64)
-    np.add.at(sums, rows, mix(codes.astype(np.uint64)))
-    kept = _distinct(file, "outfit_id", ids, [sums, available])
-    table = pa.table([ids, lists, available], schema=OUTFITS_SCHEMA)
-    return table.filter(pa.array(kept))
+    return lists, rows, codes
 
 
 def _interactions(file: TableFile, known: Any) -> pa.Table:
@@ -261,17 +239,66 @@ def _interactions(file: TableFile, known: Any) -> pa.Table:
             f"unknown outfit {show(outfits[row].as_py())}; add it to outfits, or import it first"
         ),
     )
-    part = pa.chunked_array([pa.nulls(file.n_rows, pa.string())])
+    part = read_words(file, "part", PARTS, None)
     table = pa.table([users, outfits, at, part], schema=INTERACTIONS_SCHEMA)
     pairs = _codes(users) * np.int64(len(known)) + codes.to_numpy()
     ordered = np.sort(pairs)
     if not (ordered[1:] == ordered[:-1]).any():
         return table
+    _refuse_two_parts(file, pairs, part)
     # use_threads=False keeps the order of first appearance, so that the result is always the same.
     merged = table.group_by(["user_id", "outfit_id"], use_threads=False).aggregate(
         [("at", "min"), ("part", "first")]
     )
     return merged.rename_columns(["user_id", "outfit_id", "at", "part"]).cast(INTERACTIONS_SCHEMA)
+
+
+def _refuse_two_parts(file: TableFile, pairs: Int64Array, part: pa.ChunkedArray) -> None:
+    """Refuse a user and outfit that are there twice, in different parts."""
+    named = np.flatnonzero(to_numpy(pc.is_valid(part)))
+    first, inverse = np.unique(pairs[named], return_index=True, return_inverse=True)[1:]
+    before = named[first][inverse]
+    codes = _codes(part)
+    other = np.zeros(file.n_rows, dtype=np.bool_)
+    other[named] = codes[named] != codes[before]
+    place = dict(zip(named.tolist(), before.tolist(), strict=True)) if other.any() else {}
+    file.refuse(
+        other,
+        "part",
+        lambda row: (
+            f"{show(part[row].as_py())}, but the same user and outfit are in "
+            f"{show(part[place[row]].as_py())} before ({file.place(place[row])}); keep one of them"
+        ),
+    )
+
+
+def _negatives(
+    file: TableFile, settings: CatalogSettings, known: Any, interactions: pa.Table
+) -> pa.Table:
+    _refuse_no_rows(file)
+    users = read_ids(file, "user_id")
+    outfits = read_ids(file, "outfit_id")
+    lists, _, _ = _item_lists(file, settings, known)
+    kind = read_words(file, "kind", NEGATIVE_KINDS, NEGATIVE_KINDS[0])
+    all_users, all_outfits = (pc.unique(interactions[name]) for name in ("user_id", "outfit_id"))
+
+    def pairs(of_users: pa.ChunkedArray, of_outfits: pa.ChunkedArray) -> Int64Array:
+        user, outfit = (
+            pc.fill_null(pc.index_in(values, value_set=ids), -1).to_numpy().astype(np.int64)
+            for values, ids in ((of_users, all_users), (of_outfits, all_outfits))
+        )
+        return np.where((user < 0) | (outfit < 0), -1, user * len(all_outfits) + outfit)
+
+    liked = pairs(interactions["user_id"], interactions["outfit_id"])
+    file.refuse(
+        ~np.isin(pairs(users, outfits), liked),
+        "outfit_id",
+        lambda row: (
+            f"user {show(users[row].as_py())} has no interaction with outfit "
+            f"{show(outfits[row].as_py())} in this folder; negatives belong to positives"
+        ),
+    )
+    return pa.table([users, outfits, lists, kind], schema=NEGATIVES_SCHEMA)
 
 
 def _users(file: TableFile) -> pa.Table:
@@ -281,35 +308,6 @@ def _users(file: TableFile) -> pa.Table:
 def _refuse_no_rows(file: TableFile) -> None:
     if not file.n_rows:
         raise DataError(f"{file.path}: has no rows; add some, or leave the file out")
-
-
-def _refuse_outside(file: TableFile, image: pa.ChunkedArray, folder: Path) -> None:
-    """Refuse pictures outside the folder, also those that a symbolic link leads to."""
-
-    def problem(row: int) -> str:
-        return f"{show(image[row].as_py())} leads out of the folder; pictures must lie inside it"
-
-    file.refuse(pc.match_substring_regex(image, _OUTSIDE), "image", problem)
-    root = os.path.realpath(folder)
-    outside = []
-    # One look per folder, not per picture: a link is a folder on the way or an entry in it.
-    parents = pc.unique(pc.replace_substring_regex(image, r"[^/]*$", "")).to_pylist()
-    for parent in parents:
-        path = os.path.join(root, parent)  # noqa: PTH118
-        try:
-            entries = [entry.name for entry in os.scandir(path) if entry.is_symlink()]
-        except OSError:
-            continue  # no such folder: its pictures are missing, and reported as that
-        if not _inside(path, root):
-            file.refuse(pc.starts_with(image, parent), "image", problem)
-        outside += [parent + name for name in entries if not _inside(path + name, root)]
-    if outside:
-        file.refuse(pc.is_in(image, pa.array(outside)), "image", problem)
-
-
-def _inside(path: str, root: str) -> bool:
-    real = os.path.realpath(path)
-    return real == root or real.startswith(root + os.sep)
 
 
 def _distinct(
@@ -346,19 +344,3 @@ def _codes(values: pa.ChunkedArray) -> Int64Array:
 def _union(ids: pa.ChunkedArray, known: Collection[str]) -> pa.Array:
     both = [*ids.chunks, pa.array(list(known), pa.string())]
     return pc.unique(pa.chunked_array(both, pa.string()))
-
-
-def _sorted(ids: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, Int64Array]:
-    order = pc.sort_indices(ids)
-    values = ids.take(order)
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], pa.string())
-    return values, order.to_numpy().astype(np.int64)
-
-
-def _index(values: Any, ids: pa.Array, what: str, folder: Path) -> Int64Array:
-    codes = pc.index_in(values, value_set=ids)
-    if codes.null_count:
-        first = values.filter(pc.is_null(codes))[0].as_py()
-        raise DataError(f"{folder}: {what} {show(first)} is not in this folder; add it")
-    return np.asarray(codes.to_numpy(), dtype=np.int64)

@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.picture_source import FolderPictures
-from recjob.catalog.tables import read_folder, to_catalog
+from recjob.catalog.tables import read_folder
 from recjob.errors import NotFoundError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, read_record, write_record

@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 
 from recjob.catalog.catalog import Catalog, Int64Array
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.images import PackedImages
 from recjob.catalog.polyvore import read_polyvore
-from recjob.catalog.tables import FolderTables, read_folder, to_catalog
+from recjob.catalog.tables import FolderTables, read_folder
 from recjob.errors import DataError
 from recjob.settings import Settings
 

@@ -10,8 +10,9 @@ from typing import Literal
 
 import pytest
 
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.polyvore import read_polyvore
-from recjob.catalog.tables import FolderTables, to_catalog
+from recjob.catalog.tables import FolderTables
 from recjob.errors import DataError
 from tests.catalog.polyvore_trees import COUNTS, Tree, jpeg, later, write_tree
 

@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.images import PackedImages
 from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.catalog.synthetic import Simulation, simulate, write_demo
-from recjob.catalog.tables import FolderTables, read_folder, to_catalog
+from recjob.catalog.tables import FolderTables, read_folder
 from recjob.settings import CatalogSettings, DemoSettings, ImageSettings, SplitSettings
 
 SMALL = DemoSettings(

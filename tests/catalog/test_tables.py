@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recjob.catalog.tables import FolderTables, read_folder, to_catalog
+from recjob.catalog.dense_tables import to_catalog
+from recjob.catalog.tables import FolderTables, read_folder
 from recjob.errors import DataError
 from recjob.settings import CatalogSettings
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.hashing import file_sha256
 from recjob.catalog.images import PackedImages
 from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.split import split_parts, warm_users
-from recjob.catalog.tables import read_folder, to_catalog
+from recjob.catalog.tables import read_folder
 from recjob.errors import DataError, NotFoundError, UserError
 from recjob.inference.model_files import load_autoencoder, load_recommender
 from recjob.jobs.distill import distill

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.fingerprint import data_fingerprint
-from recjob.catalog.tables import FolderTables, to_catalog
+from recjob.catalog.tables import FolderTables
 from recjob.store.catalog_store import (
     item_attributes,
     known_items,
