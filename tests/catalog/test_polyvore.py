@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recjob.catalog.dense_tables import to_catalog
 from recjob.catalog.polyvore import read_polyvore
@@ -277,6 +279,39 @@ def test_mistakes_in_the_later_form(
     with pytest.raises(DataError) as caught:
         read_polyvore(tmp_path, 519)
     assert message in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, dict[Path, bytes]]:
+    """A set that is damaged and mended again, and the content of its files."""
+    tree = write_tree(tmp_path_factory.mktemp("fuzzed"), 519)
+    files = [tree.home / name for name in (*tree.rows, *(f"image_list_{kind}" for kind in COUNTS))]
+    return tree, {path: path.read_bytes() for path in files}
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_whatever_is_damaged_one_line_says_where(
+    fuzzed: tuple[Tree, dict[Path, bytes]], data: st.DataObject
+) -> None:
+    tree, files = fuzzed
+    path = data.draw(st.sampled_from(list(files)))
+    whole = files[path]
+    start = data.draw(st.integers(0, len(whole) - 1))
+    gone = data.draw(st.integers(0, 20))
+    come = data.draw(
+        st.sampled_from([b"", b",", b"\n", b"-", b'"', b"7", b"\xff", b"\0", b"1e5", b" "])
+    )
+    path.write_bytes(whole[:start] + come + whole[start + gone :])
+    try:
+        read_polyvore(tree.folder, 519)
+    except DataError as error:
+        found = str(error)
+        assert "\n" not in found
+        # Names of pictures may be too few for the tuples, and rows too few for their partners.
+        assert re.search(r"/tuples_519/\w+, line \d+, column \d+", found)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_forms_may_be_mixed(tmp_path: Path) -> None:
