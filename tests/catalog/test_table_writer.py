@@ -24,7 +24,7 @@ from recjob.errors import DataError
 from recjob.settings import CatalogSettings
 
 TABLES = ("items", "outfits", "interactions", "users", "negatives")
-NOTED = r'{"colour": "white, \"off\"", "note": "two\nlines", "größe": "38"}'
+NOTED = r'{"colour": "white, \"off\"", "größe": "38", "note": "two\nlines"}'
 
 
 def tables(
