@@ -13,9 +13,9 @@ from recjob.catalog.garments.items import CATEGORIES
 from recjob.catalog.hashing import pair_hashes, set_hashes
 from recjob.catalog.synthetic import Simulation
 
-POSTED_ABOVE: Final = 0.9
-"""Share of a user's posts whose true utility reaches the level from which the user posts. All of
-them would let the one best mood set the level; with nine tenths a user truly likes about 4 % of the
+POSTED_BELOW: Final = 0.1
+"""Share of a user's posts whose true utility does not reach the level from which the user posts.
+With none, the one best mood would set the level; with a tenth, a user truly likes about 4 % of the
 random outfits that a training draws."""
 _ITEM: Final = re.compile(r"item-\d{3,}")
 _USER: Final = re.compile(r"(user|newcomer|stranger)-\d{3,}")
@@ -35,7 +35,7 @@ def posting_levels(world: Simulation) -> NDArray[np.float32]:
     count = np.bincount(group, minlength=2 * len(world.user_ids))
     start = np.cumsum(count) - count
     # The lowest utility that still leaves nine tenths of the posts at or above it.
-    place = start + np.floor((1 - POSTED_ABOVE) * count).astype(np.int64)
+    place = start + np.floor(POSTED_BELOW * count).astype(np.int64)
     levels = np.full(count.size, np.inf, np.float32)
     levels[count > 0] = utility[order][place[count > 0]]
     return levels.reshape(-1, 2)

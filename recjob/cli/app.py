@@ -18,6 +18,7 @@ from rich.table import Table
 from recjob.cli.bench import bench_app
 from recjob.cli.bench_rates import bench_rates_command
 from recjob.cli.data import convert_command, import_polyvore_command
+from recjob.cli.evaluation import compare, evaluate
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
@@ -247,24 +248,8 @@ def nightly_recommend(settings: SettingsOption = None, as_json: JsonOption = Fal
     _run_job("nightly-recommend", body, settings, as_json)
 
 
-@app.command()
-def evaluate(
-    cold_start: Annotated[
-        bool,
-        typer.Option(
-            "--cold-start", help="Also rank the newcomers' outfits, after 1 and after 5 of them."
-        ),
-    ] = False,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure student, teacher, popularity and chance on the test part (Sec. 4.1).
-
-    python cli.py evaluate --cold-start
-    """
-    from recjob.jobs.evaluate import evaluate as body
-
-    _run_job("evaluate", partial(body, cold_start=cold_start), settings, as_json)
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

@@ -46,6 +46,7 @@ JOB_LOCKS: Mapping[str, Locks] = {
         reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS}),
     ),
     "evaluate": Locks(reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS})),
+    "compare": _READS_CATALOG,
     "report": Locks(reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS, Resource.PUBLICATION})),
 }
 """What each job writes and reads. Artifacts of models need no lock: they never change."""

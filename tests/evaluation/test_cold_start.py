@@ -129,6 +129,29 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert once == again
 
 
+def test_blocks_of_newcomers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TorchEngine(student(), "cpu", bf16=False)
+    whole = cold_start_quality(engine, ITEMS, USERS, CATALOG, COLD, PROTOCOL)
+    # A list has 6 outfits: a newcomer at a time, and two or three.
+    for most in (1, 40):
+        monkeypatch.setattr(cold_start, "OUTFITS_PER_BLOCK", most)
+        assert cold_start_quality(engine, ITEMS, USERS, CATALOG, COLD, PROTOCOL) == whole
+
+
+@pytest.mark.parametrize("most", [1, 11, 22, 33, 44, 1000])
+def test_blocks_hold_whole_newcomers(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "OUTFITS_PER_BLOCK", most)
+    user = np.repeat(np.array([3, 4, 7, 9], np.int32), [1, 3, 2, 1])
+    lists = EvaluationLists(user, np.zeros((7, 11, 2), np.int32), 0)
+    blocks = list(cold_start._blocks(lists))
+    assert [block.start for block in blocks] == [0, *(block.stop for block in blocks[:-1])]
+    assert blocks[-1].stop == 7
+    for block in blocks:
+        inside = user[block]
+        assert not np.isin(np.delete(user, block), inside).any()
+        assert inside.size * 11 <= most or np.unique(inside).size == 1
+
+
 def test_users_who_resemble_the_newcomers_help() -> None:
     """A known user whose vector is a newcomer's liking ranks that newcomer's other outfits."""
     engine = TorchEngine(student(), "cpu", bf16=False)
