@@ -387,6 +387,9 @@ class PaperSettings(Section):
 
     repeats: int = Field(3, ge=1)
     """Runs of each row of Tables 2 to 4, with seeds `seed`, `seed` + 1 and so on."""
+    teacher_repeats: int = Field(0, ge=0)
+    """Different teachers that the repeats take in turn; 0: one for each repeat. With 1 the
+    deviations tell nothing of the teacher's chance."""
     figure_repeats: int = Field(1, ge=1)
     """Runs of each point of Fig. 4 to 7."""
     alphas: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)

@@ -22,6 +22,7 @@ MODULES: Final = {
     "figure7": "recjob.paper.figure7",
     "figure8": "recjob.paper.figure8",
     "claim": "recjob.paper.claim",
+    "beyond": "recjob.paper.beyond",
 }
 """In the order in which `paper all` makes them."""
 

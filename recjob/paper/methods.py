@@ -100,8 +100,3 @@ WEIGHTED: Final = {
     "FND-CL": (0.8033, 0.8156, 0.8551, 0.8641),
 }
 """Table 3 of the paper with w-avg; `table3` above is avg."""
-BEYOND: Final[Sequence[MethodRow]] = (
-    MethodRow("FND-CL, users as classes", own("fnd-cl", contrastive="users")),
-    MethodRow("FND-CL, alpha by schedule", own("fnd-cl", alpha_schedule="linear", alpha_start=0.5)),
-)
-"""Beyond the paper: its future work (Sec. 5), and an alpha that grows while the student learns."""

@@ -56,7 +56,8 @@ def row_specs(
     """The runs of a row; none of a method that is not built yet."""
     if row.specs is None:
         return []
-    return [row.specs(study, repeat, hard, freeze) for repeat in study.repeats]
+    specs = [row.specs(study, repeat, hard, freeze) for repeat in study.repeats]
+    return list({spec.key: spec for spec in specs}.values())  # repeats may share a teacher
 
 
 def repeats(study: Study, row: MethodRow, hard: bool = False, freeze: bool = False) -> Repeats:

@@ -84,6 +84,9 @@ class Study:
 
     def teacher_spec(self, repeat: int = 0, hard: bool = False) -> RunSpec:
         """The teacher of a repeat; with `hard` it trains with hard negatives too."""
+        different = self.settings.paper.teacher_repeats
+        if different:
+            repeat %= different
         settings = self._settings(repeat, hard)
         if hard:
             options = settings.teacher.model_copy(update={"hard_share": HARD_SHARE})

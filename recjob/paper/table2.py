@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from recjob.paper.artifact import Artifact, Cell, Table
-from recjob.paper.methods import BEYOND, ROWS, TEACHER, MethodRow
+from recjob.paper.methods import ROWS, TEACHER, MethodRow
 from recjob.paper.rows import (
     QUALITY_COLUMNS,
     Repeats,
@@ -33,19 +33,17 @@ PUBLISHED_COLUMNS: Final = (
 
 
 def needs(study: Study) -> Sequence[RunSpec]:
-    """Every method of ours, the teacher, and the rows beyond the paper."""
-    return [spec for row in (*ROWS, TEACHER, *BEYOND) for spec in row_specs(study, row)]
+    """Every method of ours, and the teacher."""
+    return [spec for row in (*ROWS, TEACHER) for spec in row_specs(study, row)]
 
 
 def build(study: Study) -> Artifact:
     """Means over repeats, and the notes that say what they mean."""
-    found = {row.name: repeats(study, row) for row in (*ROWS, TEACHER, *BEYOND)}
+    found = {row.name: repeats(study, row) for row in (*ROWS, TEACHER)}
     rows = floor_rows(study, "random", len(PUBLISHED_COLUMNS))
     rows += [_row(row, found[row.name]) for row in (*ROWS, TEACHER)]
-    rows += [(f"{row[0]} (beyond the paper)", *row[1:]) for row in _beyond(found)]
     values = summary(found["N-pair"], found["FND-CL"], found["FND"], found["Teacher"])
     pairs = [("FND-CL", "N-pair"), ("FND-CL", "FND"), ("FND", "N-pair"), ("N-pair", "BPR")]
-    pairs += [(row.name, "FND-CL") for row in BEYOND]
     differences = {(a, b): difference(study, found[a], found[b], "random") for a, b in pairs}
     values["differences"] = {
         f"{a} minus {b}": None if one is None else asdict(one)
@@ -97,10 +95,6 @@ def _told(values: Mapping[str, Any]) -> list[str]:
             f"of the negatives have d < 0; the teacher's gap is {values['teacher_gap']:.3f}."
         )
     return told
-
-
-def _beyond(found: Mapping[str, Repeats]) -> list[tuple[Cell, ...]]:
-    return [_row(row, found[row.name]) for row in BEYOND]
 
 
 def _row(row: MethodRow, found: Repeats) -> tuple[Cell, ...]:
