@@ -15,6 +15,7 @@ from recjob.catalog.picture_copies import copy_pictures
 from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.polyvore import read_polyvore
 from recjob.catalog.polyvore_writer import write_polyvore
+from recjob.catalog.table_parts import with_parts
 from recjob.catalog.table_writer import write_tables
 from recjob.catalog.tables import FolderTables, read_folder
 from recjob.errors import UserError
@@ -61,7 +62,8 @@ def convert(
 
     `users` names the set of Polyvore-U (`tuples_<users>`) that is read or written. With `link`,
     pictures that are files become hard links; otherwise, and from LMDB, they are copied. A picture
-    that cannot be had is left out and told.
+    that cannot be had is left out and told. Polyvore-U's layout consists of parts: data that name
+    none get those of `settings.split`.
 
     Raises DataError with the first mistake in `source` or what the target cannot hold, UserError
     where `target` is there already.
@@ -70,6 +72,7 @@ def convert(
     with disk_errors_told(target), _new_folder(target) as folder:
         tables = _read(source, source_kind, users, settings)
         if target_kind == "polyvore":
+            tables = with_parts(tables, settings.split)
             names = write_polyvore(tables, folder, users)
         else:
             write_tables(tables, folder, target_kind)

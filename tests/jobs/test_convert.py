@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from recjob.catalog.polyvore import read_polyvore
-from recjob.catalog.tables import read_folder
+from recjob.catalog.table_parts import with_parts
+from recjob.catalog.tables import FolderTables, read_folder
 from recjob.errors import DataError, UserError
 from recjob.jobs.convert import ConvertResult, SourceKind, TargetKind, convert
 from recjob.settings import CatalogSettings, Settings
 from tests.catalog.polyvore_trees import COUNTS, jpeg, write_tree
 from tests.command_line import Run
 
+KEYS = ("user_id", "outfit_id", "part")
 PICTURES = sum(COUNTS.values())
 
 
@@ -65,6 +67,24 @@ def test_csv_is_what_other_programs_read(tmp_path: Path) -> None:
             for row in csv.DictReader(file)
         ]
     assert found == tree.positives()
+
+
+def test_data_without_parts_get_those_of_the_settings(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "old")
+    converted(tree.folder, tmp_path / "csv", "polyvore", "csv", 630)
+    (tmp_path / "csv" / "negatives.csv").unlink()
+    path = tmp_path / "csv" / "interactions.csv"
+    lines = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines))
+    converted(tmp_path / "csv", tmp_path / "new", "tables", "polyvore", 630)
+    found = read_polyvore(tmp_path / "new", 630)
+    wanted = with_parts(read_folder(tmp_path / "csv", CatalogSettings()), Settings().split)
+
+    def rows(tables: FolderTables) -> list[tuple[str, str, str]]:
+        keys = zip(*(tables.interactions[name].to_pylist() for name in KEYS), strict=True)
+        return sorted((user, outfit, part.split("-")[0]) for user, outfit, part in keys)
+
+    assert rows(found) == rows(wanted)
 
 
 def test_links_are_the_same_files(tmp_path: Path) -> None:
