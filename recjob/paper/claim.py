@@ -35,7 +35,8 @@ TITLE: Final = "The claim: outfits with d < 0 are truly liked"
 
 def needs(study: Study) -> Sequence[RunSpec]:
     """The teachers of Table 2."""
-    return [study.teacher_spec(repeat) for repeat in study.repeats]
+    specs = [study.teacher_spec(repeat) for repeat in study.repeats]
+    return list({spec.key: spec for spec in specs}.values())  # repeats may share a teacher
 
 
 def build(study: Study) -> Artifact:

@@ -27,6 +27,7 @@ from recjob.paper.shop import Progress, teacher_size
 from recjob.paper.study import Study
 from recjob.settings import Settings
 from recjob.training.autoencoder import encode_latents, latent_neighbours, train_autoencoder
+from recjob.training.checkpoint import CheckpointFolder
 from recjob.training.compute import Compute, choose_compute
 from recjob.training.data import TrainingData
 from recjob.training.fit import TrainedModel
@@ -68,14 +69,15 @@ def compute_run(study: Study, spec: RunSpec, progress: Progress) -> Run:
     if autoencoder is not None and section.weights == "autoencoder":
         trunk = dict(autoencoder.backbone.trunk.state_dict())
     data = data_of(study, spec)
+    checkpoints = CheckpointFolder(checkpoint_folder(study, spec))
     if spec.role == "teacher":
-        trained = train_teacher(data, settings, trunk, progress)
+        trained = train_teacher(data, settings, trunk, progress, checkpoints)
     else:
         teacher = None if spec.teacher is None else frozen_teacher(study, spec.teacher)
         neighbours = torch.full((data.catalog.n_items, 1), PADDING)
         if autoencoder is not None and uses_replace(settings.student):
             neighbours = _neighbours(autoencoder, study, settings, compute)
-        trained = distill(data, settings, teacher, neighbours, trunk, progress)
+        trained = distill(data, settings, teacher, neighbours, trunk, progress, checkpoints)
     measured = measure(study, trained.model, data, settings, compute)
     user_ids = tuple(data.catalog.user_ids[user] for user in data.users)
     size = teacher_size(settings) if spec.role == "teacher" else settings.images.size

@@ -101,7 +101,8 @@ def make(order: Order, progress: ProgressFactory, say: Callable[[str], None]) ->
     places = choose_places(order.device, order.workers, order.settings)
     compute = {"device": places[0].device, "threads": places[0].threads}
     settings = order.settings.model_copy(
-        update={"compute": order.settings.compute.model_copy(update=compute)}
+        # Large files for the time of a training lie where the results do.
+        update={"home": order.out, "compute": order.settings.compute.model_copy(update=compute)}
     )
     if places[0].device == "cuda":
         torch.cuda.set_device(places[0].number)
@@ -114,7 +115,7 @@ def make(order: Order, progress: ProgressFactory, say: Callable[[str], None]) ->
     say(f"{len(all_specs)} runs are needed, {there} are there already")
     forget_failures(study, all_specs)
     if len(places) > 1 and there < len(all_specs):
-        run_workers(places, order.source, order.out, order.settings, list(order.names))
+        run_workers(places, order.source, order.out, settings, list(order.names))
         if not all(is_done(study, spec) or has_failed(study, spec) for spec in all_specs):
             raise RecjobError("a worker crashed and left runs undone; start the command again")
     written, kept = [], []

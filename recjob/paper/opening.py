@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
 from recjob.catalog.fingerprint import data_fingerprint
-from recjob.catalog.given_negatives import GivenNegatives, given_negatives
+from recjob.catalog.given_negatives import given_negatives
 from recjob.catalog.split import Part
 from recjob.errors import DataError
+from recjob.paper.lists import LISTS_FOLDER, StudyLists, digest_of
 from recjob.paper.run import ListKind
 from recjob.paper.shop import (
     Newcomers,
@@ -50,13 +47,12 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
     if cold is not None:
         cold_shops = {size: pack(cold, out, size, settings, progress) for size in set(sizes)}
         newcomers = Newcomers(*(cold_shops[size] for size in sizes))
-    given = None
-    if settings.split.kind == "files":
-        given = given_negatives(data.catalog, tables)
+    given = given_negatives(data.catalog, tables) if settings.split.kind == "files" else None
+    drawn = StudyLists(out / LISTS_FOLDER, data, given, settings)
     lists = {
-        kind: _lists(data, Part.TEST, settings, share, given) for kind, share in HARD_SHARES.items()
+        kind: drawn.of(f"test-{kind}", Part.TEST, share) for kind, share in HARD_SHARES.items()
     }
-    validation = _lists(data, Part.VALIDATION_STUDENT, settings, HARD_SHARES["random"], given)
+    validation = drawn.of("validation", Part.VALIDATION_STUDENT, HARD_SHARES["random"])
     if len(lists["random"].user) == 0:
         raise DataError(
             f"{source.folder}: no user has a positive in the test part; bring more interactions, "
@@ -70,7 +66,12 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
         newcomers,
         lists,
         validation,
-        _digest(data, [*lists.values(), validation]),
+        digest_of(
+            data_fingerprint(data.catalog),
+            data.parts,
+            data.users,
+            *(array for one in (*lists.values(), validation) for array in (one.user, one.items)),
+        ),
         "" if newcomers is None else data_fingerprint(newcomers.student.catalog),
         source.folder,
         source.users,
@@ -79,34 +80,3 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
 
 def _training_data(shop: Shop, settings: Settings) -> TrainingData:
     return prepare_data(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings)
-
-
-def _lists(
-    data: TrainingData,
-    part: Part,
-    settings: Settings,
-    hard_share: float,
-    given: GivenNegatives | None,
-) -> EvaluationLists:
-    """The lists of a part; negatives of the data's own where the split is theirs too."""
-    return evaluation_lists(
-        data.catalog,
-        data.parts,
-        part,
-        settings.evaluation.negatives_per_positive,
-        settings.seed,
-        users=data.users,
-        hard_share=hard_share,
-        given=given,
-    )
-
-
-def _digest(data: TrainingData, lists: list[EvaluationLists]) -> str:
-    digest = hashlib.sha256(data_fingerprint(data.catalog).encode())
-    digest.update(np.ascontiguousarray(data.parts, "<i1").tobytes())
-    digest.update(np.ascontiguousarray(data.users, "<i4").tobytes())
-    for one in lists:
-        digest.update(np.array(one.items.shape, "<i8").tobytes())
-        digest.update(np.ascontiguousarray(one.user, "<i4").tobytes())
-        digest.update(np.ascontiguousarray(one.items, "<i4").tobytes())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from recjob.catalog.hashing import file_sha256
 from recjob.settings import AutoencoderSettings, Settings, StudentSettings, TrainingSettings
+from recjob.training.checkpoint import RECIPE_VERSION
 
 FORMAT: Final = 1
 """Counted up when runs of before must not be reused."""
@@ -76,7 +77,7 @@ class RunSpec:
     def _content(self) -> dict[str, Any]:
         settings = self.settings
         content: dict[str, Any] = {
-            "format": FORMAT,
+            "format": [FORMAT, RECIPE_VERSION],
             "data": self.data,
             "role": self.role,
             "seed": settings.seed,
@@ -85,7 +86,8 @@ class RunSpec:
             "parents": [parent.key for parent in self.parents],
         }
         if not isinstance(self.section, TrainingSettings):
-            return content | {"section": self.section.model_dump(mode="json")}
+            section = self.section.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+            return content | {"section": section}
         evaluation = settings.evaluation
         return content | {
             "hard": self.hard,

@@ -58,8 +58,8 @@ def build(study: Study) -> Artifact:
                 pixels,
                 Spread.of(timing.seconds),
                 timing.memory_bytes / MIB,
-                _told_millions(parameters(size, users)),
-                _told_millions(parameters(size, PAPER_USERS)),
+                told_millions(parameters(size, users)),
+                told_millions(parameters(size, PAPER_USERS)),
                 None
                 if size == TEACHER
                 else f"{parameters(size, PAPER_USERS) / parameters(TEACHER, PAPER_USERS):.1%}",
@@ -96,5 +96,6 @@ def parameters(size: ModelSize, users: int) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _told_millions(count: int) -> str:
+def told_millions(count: int) -> str:
+    """As the paper prints it."""
     return f"{count / MILLION:.2f}M"
