@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from recjob.catalog.images import ImageReport
+from recjob.catalog.given_negatives import liked_negatives
+from recjob.catalog.images import ImageReport, pack_sizes
 from recjob.catalog.tables import FolderTables, read_folder
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
@@ -14,6 +18,8 @@ from recjob.jobs.stages import JobResult
 from recjob.jobs.training_site import open_pictures
 from recjob.store.catalog_import import TableCounts, write_tables
 from recjob.store.catalog_store import known_items, known_outfits
+
+log = logging.getLogger(__name__)
 
 
 class BadPicture(BaseModel):
@@ -43,6 +49,10 @@ class ImportResult(JobResult):
     outfits: RowCounts
     interactions: RowCounts
     users: RowCounts
+    negatives: int
+    """Negatives of the data's own evaluation that were stored."""
+    negatives_left_out: int
+    """Those that their user likes, which data sets draw now and then."""
     pictures_decoded: int
     quarantined: tuple[BadPicture, ...]
 
@@ -64,6 +74,15 @@ def import_tables(context: JobContext, folder: Path) -> ImportResult:
 
 def import_checked(context: JobContext, tables: FolderTables) -> ImportResult:
     """What every import does after its check: pack the pictures, then write the catalog."""
+    liked = liked_negatives(tables)
+    if liked.any():
+        log.warning(
+            "%s: %d of %d negatives are positives of the same user; left out",
+            tables.folder,
+            liked.sum(),
+            liked.size,
+        )
+        tables = replace(tables, negatives=tables.negatives.filter(pa.array(~liked)))
     with context.stage("pictures") as stage:
         report = _pack(context, tables)
         stage.items = len(report.hashes)
@@ -79,6 +98,8 @@ def import_checked(context: JobContext, tables: FolderTables) -> ImportResult:
         outfits=_row_counts(counts.outfits),
         interactions=_row_counts(counts.interactions),
         users=_row_counts(counts.users),
+        negatives=tables.negatives.num_rows,
+        negatives_left_out=int(liked.sum()),
         pictures_decoded=report.added,
         quarantined=tuple(
             BadPicture(item=item, image=image, reason=bad[image])
@@ -89,12 +110,16 @@ def import_checked(context: JobContext, tables: FolderTables) -> ImportResult:
 
 
 def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
+    """Each file is decoded once for all the sizes that the settings name."""
+    settings = context.settings
     images = tables.items["image"].to_pylist()
+    sizes = {settings.images.size, settings.teacher.image_size or settings.images.size}
     with progress_bar("pictures", len(images)) as bar:
-        return open_pictures(context.settings).add(
+        return pack_sizes(
+            [open_pictures(settings, size) for size in sorted(sizes)],
             tables.pictures,
             images,
-            context.settings.images,
+            settings.images,
             lambda done: bar.to(done, len(images)),
         )
 

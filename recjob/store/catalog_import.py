@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, text
 
-from recjob.catalog.tables import FolderTables
+from recjob.catalog.tables import PART_CODES, PARTS, FolderTables
 from recjob.errors import DataError
 from recjob.store.bulk import copy_table_in
+from recjob.store.evaluation_lists import write_given_negatives
 
 MAX_ID_BYTES = 1000
 """An index of Postgres takes no more than 2704 bytes, and no id needs as much."""
@@ -73,6 +74,7 @@ def write_tables(
     outfits = _write_outfits(connection, tables.outfits)
     users = _write_users(connection, tables)
     interactions = _write_interactions(connection, tables.interactions)
+    write_given_negatives(connection, tables.negatives)
     for table in ("item", "outfit", "outfit_item", "app_user", "interaction"):
         connection.execute(text(f"DROP TABLE IF EXISTS new_{table}"))
     connection.execute(text("SELECT analyze_catalog()"))
@@ -253,8 +255,8 @@ def _write_interactions(connection: Connection, interactions: pa.Table) -> Table
     _stage(
         connection,
         "new_interaction",
-        'user_id text COLLATE "C", outfit_id text COLLATE "C", at timestamptz',
-        interactions.select(["user_id", "outfit_id", "at"]),
+        'user_id text COLLATE "C", outfit_id text COLLATE "C", at timestamptz, part smallint',
+        _with_part_codes(interactions),
     )
     unknown = connection.scalar(
         text(
@@ -265,27 +267,38 @@ def _write_interactions(connection: Connection, interactions: pa.Table) -> Table
     )
     if unknown is not None:
         raise DataError(f"interactions: unknown outfit {unknown!r}; import the outfits first")
-    # The earliest time stays, as it does within a folder, so that the order of imports is no matter
+    # The earliest time stays, as it does within a folder, so that the order of imports is no
+    # matter. Of the parts the last one counts, and silence changes none.
     updated = connection.execute(
         text(
-            "UPDATE interaction SET at = least(interaction.at, new.at) "
+            "UPDATE interaction SET at = least(interaction.at, new.at), "
+            "part = coalesce(new.part, interaction.part) "
             "FROM new_interaction AS new JOIN app_user USING (user_id) "
             "JOIN outfit USING (outfit_id) "
             "WHERE interaction.user_key = app_user.user_key "
             "AND interaction.outfit_key = outfit.outfit_key "
-            "AND new.at IS NOT NULL AND (interaction.at IS NULL OR new.at < interaction.at)"
+            "AND (new.at IS NOT NULL AND (interaction.at IS NULL OR new.at < interaction.at) "
+            "OR new.part IS NOT NULL AND interaction.part IS DISTINCT FROM new.part)"
         )
     ).rowcount
     added = connection.execute(
         text(
-            "INSERT INTO interaction (user_key, outfit_key, at) SELECT user_key, outfit_key, at "
-            "FROM new_interaction JOIN app_user USING (user_id) JOIN outfit USING (outfit_id) "
+            "INSERT INTO interaction (user_key, outfit_key, at, part) "
+            "SELECT user_key, outfit_key, at, part FROM new_interaction "
+            "JOIN app_user USING (user_id) JOIN outfit USING (outfit_id) "
             "WHERE NOT EXISTS (SELECT FROM interaction "
             "WHERE interaction.user_key = app_user.user_key "
             "AND interaction.outfit_key = outfit.outfit_key) ORDER BY user_key, outfit_key"
         )
     ).rowcount
     return TableCounts(added, updated, interactions.num_rows - added - updated)
+
+
+def _with_part_codes(interactions: pa.Table) -> pa.Table:
+    part = interactions["part"]
+    numbers = pa.array(PART_CODES.values(), pa.int16())
+    codes = numbers.take(pc.index_in(part, value_set=pa.array(PARTS)).combine_chunks())
+    return interactions.set_column(interactions.column_names.index("part"), "part", codes)
 
 
 def _stage(connection: Connection, table: str, columns: str, rows: pa.Table) -> None:

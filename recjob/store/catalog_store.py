@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from recjob.catalog.catalog import PADDING, Catalog, Int32Array
+from recjob.catalog.catalog import (
+    NO_PART,
+    NO_TIME,
+    PADDING,
+    Catalog,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+)
 from recjob.store.bulk import copy_out, copy_table_out
 
 
@@ -25,6 +34,18 @@ class CatalogKeys:
     """(n_outfits,)"""
     users: Int32Array
     """(n_users,)"""
+
+    def item_index(self, wanted: Int32Array) -> Int32Array:
+        """The catalog's index of each key; -1 where there is none."""
+        return _indices(self.items, wanted)
+
+    def outfit_index(self, wanted: Int32Array) -> Int32Array:
+        """The catalog's index of each key; -1 where there is none."""
+        return _indices(self.outfits, wanted)
+
+    def user_index(self, wanted: Int32Array) -> Int32Array:
+        """The catalog's index of each key; -1 where there is none."""
+        return _indices(self.users, wanted)
 
 
 def known_items(connection: Connection) -> frozenset[str]:
@@ -120,7 +141,7 @@ def read_catalog(connection: Connection) -> Catalog:
         outfit_items=_outfit_items(connection, keys),
         outfit_available=_flags(outfits["available"]),
         user_ids=tuple(_ids(connection, "SELECT user_id FROM app_user ORDER BY user_id")),
-        positives=_positives(connection, keys),
+        **_positives(connection, keys),
     )
 
 
@@ -155,7 +176,7 @@ def _outfit_items(connection: Connection, keys: CatalogKeys) -> Int32Array:
         query,
         {"outfit": "i4", "item": "i4", "place": "i2"},
     )
-    outfit, item = _indices(keys.outfits, rows["outfit"]), _indices(keys.items, rows["item"])
+    outfit, item = keys.outfit_index(rows["outfit"]), keys.item_index(rows["item"])
     order = np.lexsort((rows["place"], outfit))
     sizes = np.bincount(outfit, minlength=len(keys.outfits))
     place = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -164,23 +185,36 @@ def _outfit_items(connection: Connection, keys: CatalogKeys) -> Int32Array:
     return result
 
 
-def _positives(connection: Connection, keys: CatalogKeys) -> Int32Array:
+class _Positives(TypedDict):
+    positives: Int32Array
+    positive_at: Int64Array | None
+    positive_part: Int8Array | None
+
+
+def _positives(connection: Connection, keys: CatalogKeys) -> _Positives:
     rows = copy_out(
         connection,
-        "SELECT user_key, outfit_key FROM interaction",
-        {"user": "i4", "outfit": "i4"},
+        "SELECT user_key, outfit_key, "
+        "coalesce((extract(epoch FROM at) * 1000000)::bigint, CAST(%(no_time)s AS bigint)), "
+        "coalesce(part, CAST(%(no_part)s AS smallint)) FROM interaction",
+        {"user": "i4", "outfit": "i4", "at": "i8", "part": "i2"},
+        {"no_time": NO_TIME, "no_part": NO_PART},
     )
-    pairs = np.stack(
-        [_indices(keys.users, rows["user"]), _indices(keys.outfits, rows["outfit"])], axis=1
-    )
-    return np.ascontiguousarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+    pairs = np.stack([keys.user_index(rows["user"]), keys.outfit_index(rows["outfit"])], axis=1)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    at, part = rows["at"][order], rows["part"][order].astype(np.int8)
+    return {
+        "positives": np.ascontiguousarray(pairs[order]),
+        "positive_at": at if (at != NO_TIME).any() else None,
+        "positive_part": part if (part != NO_PART).any() else None,
+    }
 
 
 def _indices(keys: Int32Array, wanted: Int32Array) -> Int32Array:
-    """The index of each wanted key in `keys`."""
-    place = np.full(keys.max(initial=0) + 1, PADDING, np.int32)
+    """The index of each wanted key in `keys`; -1 where it is not there."""
+    place = np.full(max(keys.max(initial=0), wanted.max(initial=0)) + 1, PADDING, np.int32)
     place[keys] = np.arange(len(keys), dtype=np.int32)
-    return place[wanted]
+    return np.where(wanted < 0, PADDING, place[wanted])
 
 
 def _numbers(values: pa.ChunkedArray) -> Int32Array:
