@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.catalog import Catalog, Int8Array, Int32Array, Int64Array
-from recjob.catalog.evaluation_lists import EvaluationLists, evaluation_lists
+from recjob.catalog.evaluation_lists import EvaluationLists
 from recjob.catalog.split import Part, part_positives, split_parts, training_counts
 from recjob.errors import DataError
 from recjob.evaluation.bootstrap import Bootstrap, Interval
@@ -25,6 +25,7 @@ from recjob.evaluation.protocol import (
     random_list_scores,
 )
 from recjob.jobs.catalog_ranking import CatalogRanking, outfit_vectors
+from recjob.jobs.evaluation_sets import stored_lists
 from recjob.jobs.model_vectors import ModelVectors, model_vectors
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -33,7 +34,6 @@ from recjob.jobs.workspace import Shop, load_active_recommender, read_student_sh
 from recjob.settings import Settings
 
 Negatives = Literal["random", "hard", "half"]
-HARD_SHARE: Final = {"random": 0.0, "hard": 1.0, "half": 0.5}
 
 
 class MethodQuality(BaseModel):
@@ -204,16 +204,7 @@ def lists_of_test_part(
     who: str,
 ) -> EvaluationLists:
     """The stored test lists of users (n,), those whom `who`; DataError where they have none."""
-    settings = context.settings
-    lists = evaluation_lists(
-        shop.catalog,
-        parts,
-        Part.TEST,
-        settings.evaluation.negatives_per_positive,
-        settings.seed,
-        users=users,
-        hard_share=HARD_SHARE[negatives],
-    )
+    lists = stored_lists(context, shop, parts, Part.TEST, negatives, users)
     if len(lists.user) == 0:
         raise DataError(
             f"no user whom {who} has a positive in the test part; import more interactions, or "

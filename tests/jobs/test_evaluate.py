@@ -103,6 +103,20 @@ def test_newcomers_after_one_outfit(shop: Shop) -> None:
     assert all(0 <= row.auc <= 1 for row in result.cold_start)
 
 
+def test_hard_negatives_are_harder(shop: Shop) -> None:
+    """Other users' positives are popular items, which random outfits are less."""
+    random = evaluated(shop)
+    hard = shop.run("evaluate", partial(evaluate, negatives="hard"))
+    half = shop.run("evaluate", partial(evaluate, negatives="half"))
+    assert (hard.negatives, half.negatives) == ("hard", "half")
+    assert hard.positives + hard.left_out == random.positives + random.left_out
+    popularity = [result.quality[2].auc for result in (hard, half, random)]
+    assert popularity == sorted(popularity)
+    # Lists over the whole catalog have no negatives.
+    if hard.users == random.users:
+        assert [row.recall for row in hard.quality] == [row.recall for row in random.quality]
+
+
 def test_no_newcomers(shop: Shop) -> None:
     shop.rows(
         "DELETE FROM interaction USING app_user WHERE app_user.user_key = interaction.user_key "
