@@ -58,7 +58,7 @@ def build(study: Study) -> Artifact:
     if chosen is not None:
         told = (f"Best pair on validation data: {' and '.join(PAIRS[chosen])}.", *told)
     shown = panels([("FND-CL", points)], [fnd])
-    label = "augmentations of the two views (I: identity, E: erase, R: replace)"
+    label = "augmentations of the two views\n(I: identity, E: erase, R: replace)"
     columns = ("Method", "Pair", "First view", "Second view", *METRIC_COLUMNS)
     return Artifact(
         NAME,

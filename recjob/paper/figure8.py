@@ -53,13 +53,14 @@ def build(study: Study) -> Artifact:
     def encode(outfits: Int32Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return embed_outfits(engine, teacher.features, outfits, settings.embed.batch_size)
 
+    n_nearest = min(options.neighbours, options.figure8_outfits)
     space = user_outfit_space(
         study.data,
         encode,
         teacher.user_vectors,
         options.figure8_users,
         options.figure8_outfits,
-        min(options.neighbours, options.figure8_outfits),
+        n_nearest,
         settings.student.alpha_relative or 1.0,
         settings.seed,
     )
@@ -78,9 +79,9 @@ def build(study: Study) -> Artifact:
         "Training positives shown",
         "Mean score of positives",
         "Random negatives",
-        "of them d < 0",
+        "Random with d < 0",
         "Test positives",
-        "of them d < 0 ",
+        "Test with d < 0",
     )
     rows = [_row(space, place, name) for place, name in enumerate(names)]
     shown = [int((found.kind == kind).sum()) for kind in (FALSE_NEGATIVE, TEST_POSITIVE)]
@@ -93,7 +94,7 @@ def build(study: Study) -> Artifact:
             "unit. Users are chosen far from each other, from the half whose positives lie nearest "
             "to them. Rectangles are moved apart where they would cover each other, by "
             f"{found.moved:.1%} of the width on average.",
-            f"Of each user's negatives, {min(options.neighbours, options.figure8_outfits)} are the "
+            f"Of each user's negatives, {n_nearest} are the "
             f"nearest of {CANDIDATES:,} random ones per user, the others random; a negative is "
             "framed as false (d < 0, Eq. 12) in the colour of the user for whom d is smallest. "
             f"Shown are {shown[0]} such negatives and {shown[1]} that are test positives of that "
@@ -102,7 +103,8 @@ def build(study: Study) -> Artifact:
             "outfits, so each user's test positives were added to the random draws, and at most a "
             "third of the nearest negatives shown are such.",
             f"Scores and d of every negative shown are in {JUDGED_FILE}; there α = "
-            f"{space.alpha:.3g}, so that d is 1 on average where `student.alpha_relative` is 1.",
+            f"{space.alpha:.3g}, relative to the gap between these users' positives and "
+            "random negatives.",
             "The paper shows a picture only, of three users.",
         ),
         plot=plot,

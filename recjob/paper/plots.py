@@ -221,7 +221,10 @@ def _panels(path: Path, panels: Sequence[Panel]) -> Iterator[list[Axes]]:
     with drawing(path, width * len(panels), total) as figure:
         legend_share = LEGEND_INCHES / total
         figure.set_layout_engine(
-            "constrained", rect=(0, legend_share, 1, 1 - legend_share), w_pad=_PAD_INCHES
+            "constrained",
+            rect=(0, legend_share, 1, 1 - legend_share),
+            w_pad=_PAD_INCHES,
+            h_pad=_PAD_INCHES,
         )
         all_axes = [figure.add_subplot(1, len(panels), i + 1) for i in range(len(panels))]
         yield all_axes
@@ -230,7 +233,7 @@ def _panels(path: Path, panels: Sequence[Panel]) -> Iterator[list[Axes]]:
             for number, reference in enumerate(panel.references):
                 _draw_reference(axes, reference, len(panel.series) + number)
             axes.set_ylim(*value_range(panel))
-            axes.locator_params(axis="y", nbins=_MOST_TICKS)
+            axes.locator_params(axis="y", nbins=_MOST_TICKS, steps=[1, 2, 5, 10])
         handles, labels = all_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels))
 

@@ -227,7 +227,7 @@ def shown_negatives(
             test positives.
         n_random: see above.
         n_nearest: nearest negatives of each user. At most `HELD_OUT_SHARE` of them are outfits of
-            the user's own test part.
+            the user's own test part, with d < 0.
         n_others: further random negatives of each user.
     """
     n_users = len(judged.d)
@@ -236,7 +236,8 @@ def shown_negatives(
     taken: list[Int64Array] = []
     for user in range(n_users):
         order = np.argsort(judged.d[user], kind="stable")
-        held_out = order[judged.in_test[user, order]][: int(HELD_OUT_SHARE * n_nearest)]
+        false = judged.in_test[user, order] & (judged.d[user, order] < 0)
+        held_out = order[false][: int(HELD_OUT_SHARE * n_nearest)]
         nearest = order[is_random[order] & ~judged.in_test[user, order]]
         first = user * per_user
         taken += [
