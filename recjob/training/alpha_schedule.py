@@ -9,17 +9,13 @@ AlphaSchedule = Literal["constant", "linear", "cosine"]
 
 
 def alpha_factor(kind: AlphaSchedule, start: float, step: int, steps: int) -> float:
-    """What alpha is multiplied by at `step` of 0 to `steps` - 1.
+    """What alpha is multiplied by at `step`, counted from 0, of a training of `steps`.
 
-    "constant" is 1 throughout. The others are `start` at the first step and 1 at the last:
-    "linear" in a straight line, "cosine" in half a wave, level at both ends. A training of one
+    "constant" is 1 throughout. The others are `start` at the first step, and 1 from the last one
+    on: "linear" in a straight line, "cosine" in half a wave, level at both ends. A training of one
     step has no way to go, and gets 1.
-
-    Raises ValueError for a step outside of the training.
     """
-    if not 0 <= step < steps:
-        raise ValueError(f"step must lie in [0, {steps}), got {step}")
-    if kind == "constant" or steps == 1:
+    if kind == "constant" or step >= steps - 1:
         return 1.0
     way = step / (steps - 1)
     if kind == "cosine":
