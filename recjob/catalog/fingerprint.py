@@ -14,7 +14,8 @@ from recjob.catalog.catalog import Catalog
 
 
 def data_fingerprint(catalog: Catalog) -> str:
-    """sha256 (hex) of what a model learns from: items, pictures, outfits, users, positives.
+    """sha256 (hex) of what a model learns from: items, pictures, outfits, users, positives, and
+    their parts where the data name some.
 
     Availability is left out: it changes every day and teaches nothing.
     """
@@ -32,11 +33,13 @@ def data_fingerprint(catalog: Catalog) -> str:
         digest.update(len(column).to_bytes(8, "little"))
         digest.update(np.frombuffer(offsets, "<i8")[: len(column) + 1].tobytes())
         digest.update(data or b"")
-    arrays: tuple[NDArray[Any], ...] = (
+    arrays: list[NDArray[Any]] = [
         catalog.item_category,
         catalog.outfit_items,
         catalog.positives,
-    )
+    ]
+    if catalog.positive_part is not None:
+        arrays.append(catalog.positive_part)
     for array in arrays:
         digest.update(np.array(array.shape, "<i8").tobytes())
         digest.update(np.ascontiguousarray(array, "<i4").tobytes())

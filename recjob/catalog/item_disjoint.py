@@ -4,7 +4,8 @@ Outfits of one user that hang together by shared items make a group. Whole group
 until the share is reached; the largest group of each user always trains. Where a user's other
 groups are too few for the share (a small wardrobe hangs together as a whole), outfits of the
 largest group are held out too, those first that share items with the fewest others, and training
-outfits that share an item with them are left out.
+outfits that share an item with them are left out; unless that would leave the user less to train
+with than is held out.
 """
 
 from __future__ import annotations
@@ -83,26 +84,24 @@ def disjoint_places(
     """
     uses = _Uses.of(catalog)
     user = catalog.positives[:, 0].astype(np.int64)
-    wanted = np.bincount(user, minlength=catalog.n_users) * held
-    group, remainder = _cut(_groups(uses, user.size), uses, user, hashes, wanted + offsets)
-    numbers, first, member = np.unique(group, return_index=True, return_inverse=True)
-    n_groups = numbers.size
-    size = np.bincount(member, minlength=n_groups)
-    # A group's hash is the least of its members', which no order of theirs can change.
-    hash_ = np.full(n_groups, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(hash_, member, hashes)
-    owner = user[first]
-    trains = np.zeros(n_groups, np.bool_)
-    trains[member[remainder]] = True
-    before = _positives_before(owner, trains, np.where(size > wanted[owner], size, 0), hash_, size)
-    # Of a group that lies across the border of a share, the offset decides: so shares hold on
-    # average however large the groups are.
-    total = np.bincount(user, minlength=catalog.n_users)[owner]
-    place = 1 - (before + size * (1 - offsets[owner])) / total
-    place = np.where(trains, 0.0, place)[member]
-    held_out = place >= 1 - held
-    left_out = ~held_out & _sharing(uses, held_out)
-    return place, left_out
+    group = _groups(uses, user.size)
+    wanted = np.bincount(user, minlength=catalog.n_users) * held + offsets
+    largest = _largest(group, user, hashes, catalog.n_users)
+    taken = _taken(group, largest, uses, hashes, user, wanted)
+    while True:
+        alone = np.where(taken, user.size + np.arange(user.size), group)
+        place = _places(alone, largest & ~taken, user, hashes, wanted, offsets)
+        held_out = place >= 1 - held
+        left_out = ~held_out & _sharing(uses, held_out)
+        trains = ~held_out & ~left_out
+        n_held, n_trains, n_taken = (
+            np.bincount(user[chosen], minlength=catalog.n_users)
+            for chosen in (held_out, trains, taken)
+        )
+        spoilt = (n_taken > 0) & (n_trains < n_held)
+        if not spoilt.any():
+            return place, left_out
+        taken &= ~spoilt[user]
 
 
 def _groups(uses: _Uses, n: int) -> Int64Array:
@@ -119,36 +118,63 @@ def _groups(uses: _Uses, n: int) -> Int64Array:
         label = least
 
 
-def _cut(
-    group: Int64Array, uses: _Uses, user: Int64Array, hashes: UInt64Array, wanted: Float64Array
-) -> tuple[Int64Array, BoolArray]:
-    """Groups, with single outfits taken out of a user's largest where the others do not suffice.
+def _largest(group: Int64Array, user: Int64Array, hashes: UInt64Array, n_users: int) -> BoolArray:
+    """(n,) whether a positive is in the largest group of its user."""
+    size = np.bincount(group, minlength=group.size)[group]
+    order = np.lexsort((hashes, -size, user))
+    first = np.ones(order.size, np.bool_)
+    first[1:] = user[order][1:] != user[order][:-1]
+    largest_of = np.full(n_users, -1, np.int64)
+    largest_of[user[order][first]] = group[order][first]
+    return np.asarray(group == largest_of[user])
 
-    Returns (n,) the groups and which positives remain in the largest group of their user.
-    """
-    n = user.size
-    size = np.bincount(group, minlength=n)[group]
-    order = np.lexsort((hashes, group, -size, user))
-    is_first = np.ones(n, np.bool_)
-    is_first[1:] = user[order][1:] != user[order][:-1]
-    largest_of = np.full(wanted.size, -1, np.int64)
-    largest_of[user[order][is_first]] = group[order][is_first]
-    largest = group == largest_of[user]
-    others = np.bincount(user[~largest], minlength=wanted.size)
-    missing = np.clip(np.floor(wanted).astype(np.int64) - others, 0, None)
+
+def _taken(
+    group: Int64Array,
+    largest: BoolArray,
+    uses: _Uses,
+    hashes: UInt64Array,
+    user: Int64Array,
+    wanted: Float64Array,
+) -> BoolArray:
+    """(n,) which positives are taken out of their user's largest group, to be held out alone."""
+    n_users = wanted.size
+    missing = np.floor(wanted).astype(np.int64) - np.bincount(user[~largest], minlength=n_users)
     # How many others an outfit shares an item with, an outfit counting once per item.
-    shared = np.bincount(uses.positive, weights=np.repeat(uses.sizes - 1, uses.sizes), minlength=n)
+    others = np.repeat(uses.sizes - 1, uses.sizes)
+    shared = np.bincount(uses.positive, weights=others, minlength=group.size)
     order = np.lexsort((hashes, shared, user))
     order = order[largest[order]]
-    count = np.bincount(user[order], minlength=wanted.size)
+    count = np.bincount(user[order], minlength=n_users)
     rank = np.arange(order.size) - (np.cumsum(count) - count)[user[order]]
+    taken = np.zeros(group.size, np.bool_)
     # One at least remains: a user with a single outfit trains with it.
-    taken = order[rank < np.minimum(missing, count - 1)[user[order]]]
-    result = group.copy()
-    result[taken] = n + taken
-    remainder = largest.copy()
-    remainder[taken] = False
-    return result, remainder
+    taken[order[rank < np.minimum(missing, count - 1)[user[order]]]] = True
+    return taken
+
+
+def _places(
+    group: Int64Array,
+    trains: BoolArray,
+    user: Int64Array,
+    hashes: UInt64Array,
+    wanted: Float64Array,
+    offsets: Float64Array,
+) -> Float64Array:
+    """(n,) the place of each positive between 0 and 1; 0 for the groups of `trains` (n,)."""
+    first, member = np.unique(group, return_index=True, return_inverse=True)[1:]
+    size = np.bincount(member, minlength=first.size)
+    # A group's hash is the least of its members', which no order of theirs can change.
+    least = np.full(first.size, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(least, member, hashes)
+    owner, train = user[first], trains[first]
+    large = np.where(size > wanted[owner], size, 0)
+    before = _positives_before(owner, train, large, least, size)
+    # Of a group that lies across the border of a share, the offset decides: so shares hold on
+    # average however large the groups are.
+    total = np.bincount(user, minlength=wanted.size)[owner]
+    place = 1 - (before + size * (1 - offsets[owner])) / total
+    return np.where(train, 0.0, place)[member]
 
 
 def _positives_before(

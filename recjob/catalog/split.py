@@ -12,6 +12,7 @@ from recjob.catalog.catalog import (
     ANY_VALIDATION,
     NO_PART,
     NO_TIME,
+    BoolArray,
     Catalog,
     Int8Array,
     Int32Array,
@@ -57,7 +58,6 @@ def split_parts(catalog: Catalog, settings: SplitSettings) -> Int8Array:
     hashes = _positive_hashes(catalog, settings.key)
     if settings.kind == "hash":
         return _by_fraction(fractions(hashes), settings)
-    user = catalog.positives[:, 0]
     if settings.kind == "files":
         parts = _files_parts(catalog)
     elif settings.kind == "time":
@@ -71,9 +71,7 @@ def split_parts(catalog: Catalog, settings: SplitSettings) -> Int8Array:
     second_half = fractions(pair_hashes(hashes, hashes)) >= 1 / 2
     halves = np.where(second_half, Part.VALIDATION_STUDENT, Part.VALIDATION_TEACHER)
     parts = np.where(parts == ANY_VALIDATION, halves, parts).astype(np.int8)
-    parts[
-        _has_later_equal(user, set_hashes(catalog.outfit_items)[catalog.positives[:, 1]], parts)
-    ] = LEFT_OUT
+    parts[_has_later_equal(catalog, parts)] = LEFT_OUT
     return parts
 
 
@@ -156,11 +154,12 @@ def _time_places(catalog: Catalog, hashes: UInt64Array, settings: SplitSettings)
     return places
 
 
-def _has_later_equal(user: Int32Array, sets: UInt64Array, parts: Int8Array) -> NDArray[np.bool_]:
+def _has_later_equal(catalog: Catalog, parts: Int8Array) -> BoolArray:
     """(n_positives,) whether the same user has the same item set in a later part as well."""
     if not parts.size:
         return np.zeros(0, np.bool_)
-    pairs = pair_hashes(user.astype(np.uint64), sets)
+    user, outfit = catalog.positives.T
+    pairs = pair_hashes(user.astype(np.uint64), set_hashes(catalog.outfit_items)[outfit])
     order = np.argsort(pairs, kind="stable")
     ordered = pairs[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))

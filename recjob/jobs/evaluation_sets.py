@@ -11,6 +11,7 @@ from recjob.catalog.catalog import PADDING, Catalog, Int8Array, Int32Array, Int6
 from recjob.catalog.evaluation_lists import EvaluationLists, ListDrawer, part_rows, usable_rows
 from recjob.catalog.negatives import KnownPositives
 from recjob.catalog.split import Part
+from recjob.catalog.split_report import split_report
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
 from recjob.store.evaluation_lists import (
@@ -91,6 +92,7 @@ def stored_lists(
         drawn=of_drawn.size - redrawn,
         redrawn=redrawn,
     )
+    log.info("split %s: %s", settings.split.kind, split_report(catalog, parts))
     log.info(
         "evaluation lists (%s, %s): %d as stored, %d drawn, %d drawn anew, %d positives without",
         part.name.lower().replace("_", " "),

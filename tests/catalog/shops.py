@@ -50,3 +50,23 @@ def liked_sets(catalog: Catalog) -> dict[int, set[frozenset[int]]]:
     for user, outfit in catalog.positives:
         liked[int(user)].add(item_set(catalog.outfit_items[outfit]))
     return liked
+
+
+def place(outfits: list[list[int]], category: list[int], users: list[list[int]]) -> Catalog:
+    """A catalog of given outfits; `users` lists the outfits that each likes."""
+    width = max(len(outfit) for outfit in outfits)
+    return Catalog(
+        categories=("bottom", "shoes", "top"),
+        item_ids=tuple(f"i{item}" for item in range(len(category))),
+        item_category=np.array(category, dtype=np.int32),
+        item_image=("image",) * len(category),
+        item_available=np.ones(len(category), dtype=np.bool_),
+        outfit_ids=tuple(f"o{outfit}" for outfit in range(len(outfits))),
+        outfit_items=np.array([o + [-1] * (width - len(o)) for o in outfits], dtype=np.int32),
+        outfit_available=np.ones(len(outfits), dtype=np.bool_),
+        user_ids=tuple(f"u{user}" for user in range(len(users))),
+        positives=np.array(
+            [(user, outfit) for user, liked in enumerate(users) for outfit in sorted(liked)],
+            dtype=np.int32,
+        ),
+    )

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recjob.catalog.catalog import Catalog
-from recjob.catalog.evaluation_lists import evaluation_lists
 from recjob.catalog.negatives import (
     KnownPositives,
     RandomNegatives,
@@ -19,30 +17,10 @@ from recjob.catalog.negatives import (
 from recjob.catalog.split import Part, part_positives, split_parts
 from recjob.errors import DataError
 from recjob.settings import SplitSettings
-from tests.catalog.shops import item_set, liked_sets, random_shop
+from tests.catalog.shops import item_set, liked_sets, place, random_shop
 
 SPLIT = SplitSettings(train=2, validation=1, test=2)
 seeds = st.integers(0, 2**32 - 1)
-
-
-def place(outfits: list[list[int]], category: list[int], users: list[list[int]]) -> Catalog:
-    """A catalog of given outfits; `users` lists the outfits that each likes."""
-    width = max(len(outfit) for outfit in outfits)
-    return Catalog(
-        categories=("bottom", "shoes", "top"),
-        item_ids=tuple(f"i{item}" for item in range(len(category))),
-        item_category=np.array(category, dtype=np.int32),
-        item_image=("image",) * len(category),
-        item_available=np.ones(len(category), dtype=np.bool_),
-        outfit_ids=tuple(f"o{outfit}" for outfit in range(len(outfits))),
-        outfit_items=np.array([o + [-1] * (width - len(o)) for o in outfits], dtype=np.int32),
-        outfit_available=np.ones(len(outfits), dtype=np.bool_),
-        user_ids=tuple(f"u{user}" for user in range(len(users))),
-        positives=np.array(
-            [(user, outfit) for user, liked in enumerate(users) for outfit in sorted(liked)],
-            dtype=np.int32,
-        ),
-    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -139,65 +117,3 @@ def test_hard_negatives_for_a_user_who_likes_nearly_everything() -> None:
     assert hard_negatives(catalog, catalog.positives, users, rng).tolist() == [199] * 10
     with pytest.raises(DataError, match="'u1' likes every outfit"):
         hard_negatives(catalog, catalog.positives, users + 1, rng)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seeds)
-def test_evaluation_lists(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    catalog = random_shop(rng, quarantined=3)
-    liked = liked_sets(catalog)
-    parts = split_parts(catalog, SPLIT)
-    usable = part_positives(catalog, parts, Part.TEST)
-    lists = evaluation_lists(catalog, parts, Part.TEST, 4, seed=5)
-    again = evaluation_lists(catalog, parts, Part.TEST, 4, seed=5)
-    assert np.array_equal(lists.items, again.items)
-    assert lists.items.shape == (len(lists.user), 5, catalog.max_items)
-    assert len(lists.user) + lists.left_out == (parts == Part.TEST).sum()
-    expected = {(int(u), item_set(catalog.outfit_items[o])) for u, o in usable}
-    assert {(int(u), item_set(row[0])) for u, row in zip(lists.user, lists.items, strict=True)} <= (
-        expected
-    )
-    used = set(catalog.outfit_items[usable[:, 1]].ravel().tolist())
-    for user, row in zip(lists.user, lists.items, strict=True):
-        for negative in row[1:]:
-            assert item_set(negative) not in liked[int(user)]
-            assert set(negative.tolist()) <= used | {-1}
-            categories = [
-                sorted(catalog.item_category[outfit[outfit >= 0]].tolist())
-                for outfit in (row[0], negative)
-            ]
-            assert categories[0] == categories[1]
-
-
-def test_evaluation_of_some_users_and_some_positives() -> None:
-    catalog = random_shop(np.random.default_rng(0), n_items=90, n_positives=300)
-    parts = split_parts(catalog, SPLIT)
-    some = np.array([1, 3], dtype=np.int32)
-    lists = evaluation_lists(catalog, parts, Part.TEST, 3, seed=0, users=some)
-    everyone = evaluation_lists(catalog, parts, Part.TEST, 3, seed=0)
-    assert set(lists.user.tolist()) == {1, 3}
-    assert len(lists.user) == np.isin(everyone.user, some).sum()
-    few = evaluation_lists(catalog, parts, Part.TEST, 3, seed=0, max_positives=10)
-    assert len(few.user) == 10
-    other = evaluation_lists(catalog, parts, Part.TEST, 3, seed=1, max_positives=10)
-    assert not np.array_equal(few.items, other.items)
-    validation = evaluation_lists(catalog, parts, Part.VALIDATION_STUDENT, 3, seed=0)
-    assert len(validation.user) == (parts == Part.VALIDATION_STUDENT).sum()
-
-
-def test_positives_without_possible_negatives_are_left_out() -> None:
-    """The part's items make only the four outfits that the user likes."""
-    outfits = [[a, b] for a in (0, 1) for b in (2, 3)]
-    catalog = place(outfits, [0, 0, 1, 1], [[0, 1, 2, 3]])
-    parts = np.full(4, Part.TEST, dtype=np.int8)
-    lists = evaluation_lists(catalog, parts, Part.TEST, 2, seed=0)
-    assert lists.items.shape == (0, 3, 2)
-    assert lists.left_out == 4
-
-
-def test_a_part_without_positives() -> None:
-    catalog = random_shop(np.random.default_rng(0))
-    parts = np.zeros(len(catalog.positives), dtype=np.int8)
-    lists = evaluation_lists(catalog, parts, Part.TEST, 10, seed=0)
-    assert lists.items.shape == (0, 11, catalog.max_items)

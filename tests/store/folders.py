@@ -24,17 +24,20 @@ from recjob.store.catalog_import import ImportCounts, write_tables
 def folder(
     items: Sequence[tuple[str, str, str, bool, str]] = (),
     outfits: Sequence[tuple[str, Sequence[str], bool]] = (),
-    interactions: Sequence[tuple[str, str, datetime | None]] = (),
+    interactions: Sequence[
+        tuple[str, str, datetime | None] | tuple[str, str, datetime | None, str | None]
+    ] = (),
     users: Sequence[str] = (),
+    negatives: Sequence[tuple[str, str, Sequence[str], str]] = (),
 ) -> FolderTables:
-    """A checked folder with these rows."""
+    """A checked folder with these rows; an interaction may lack its part."""
     return FolderTables(
         Path("folder"),
         _table(items, ITEMS_SCHEMA),
         _table(outfits, OUTFITS_SCHEMA),
-        _table([(*row, None) for row in interactions], INTERACTIONS_SCHEMA),
+        _table([(*row, None)[:4] for row in interactions], INTERACTIONS_SCHEMA),
         _table([(user,) for user in users], USERS_SCHEMA),
-        NEGATIVES_SCHEMA.empty_table(),
+        _table(negatives, NEGATIVES_SCHEMA),
         FolderPictures(Path("folder")),
     )
 
