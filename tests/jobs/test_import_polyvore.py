@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from recjob.catalog.catalog import Int32Array
 from recjob.catalog.split import Part, split_parts
 from recjob.errors import DataError
 from recjob.jobs.import_polyvore import import_polyvore
 from recjob.jobs.import_tables import ImportResult
 from recjob.jobs.runner import run_job
 from recjob.settings import ImageSettings, Settings, SplitSettings
-from recjob.store.catalog_store import read_catalog
+from recjob.store.catalog_store import read_catalog, read_keys
 from recjob.store.database import Database
+from recjob.store.evaluation_lists import read_given_negatives
 from tests.catalog.polyvore_trees import COUNTS, Tree, write_tree
 
 IMAGES = ImageSettings(size=64, workers=2)
@@ -45,10 +47,30 @@ def parts_in_database(database: Database) -> set[tuple[str, frozenset[str], str]
     }
 
 
+def negatives_in_database(
+    database: Database,
+) -> dict[tuple[str, frozenset[str], str], list[frozenset[str]]]:
+    """By user and items of the positive, and kind: the negatives in order."""
+    with database.connect() as connection:
+        catalog, keys = read_catalog(connection), read_keys(connection)
+        given = read_given_negatives(connection, catalog, keys)
+
+    def names(items: Int32Array) -> frozenset[str]:
+        return frozenset(catalog.item_ids[item] for item in items if item >= 0)
+
+    found: dict[tuple[str, frozenset[str], str], list[frozenset[str]]] = {}
+    for positive, hard, items in zip(given.positive, given.hard, given.items, strict=True):
+        user, outfit = catalog.positives[positive]
+        kind = "hard" if hard else "random"
+        key = (catalog.user_ids[user], names(catalog.outfit_items[outfit]), kind)
+        found.setdefault(key, []).append(names(items))
+    return found
+
+
 @pytest.mark.parametrize(
     ("users", "form", "packed"), [(630, "released", False), (519, "later", True)]
 )
-def test_the_parts_are_those_of_the_files(
+def test_parts_and_negatives_are_those_of_the_files(
     users: int,
     form: Literal["released", "later"],
     packed: bool,
@@ -62,6 +84,14 @@ def test_the_parts_are_those_of_the_files(
     assert result.pictures_decoded == result.items.added == sum(COUNTS.values())
     assert result.interactions.added == len(tree.positives())
     assert parts_in_database(database) == set(tree.positives())
+    liked = {(user, outfit): part for user, outfit, part in tree.positives()}
+    # What a user likes, in whichever part, is no negative of that user.
+    ranked = {
+        key: [outfit for outfit in outfits if (key[0], outfit) not in liked]
+        for key, outfits in tree.negatives().items()
+        if liked[key[:2]] != "train"
+    }
+    assert negatives_in_database(database) == ranked
     again = imported(database, database_settings, tree.folder, users)
     assert (again.items.added, again.items.updated, again.pictures_decoded) == (0, 0, 0)
     assert again.interactions.unchanged == len(tree.positives())
