@@ -15,19 +15,28 @@ from recjob.catalog.table_columns import ITEM_SEPARATOR
 from recjob.errors import SettingsError
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.torch_engine import TorchEngine
-from recjob.paper.artifact import Artifact, Cell, Table, write_text
+from recjob.paper.artifact import NOT_RUN, Artifact, Cell, Table, write_text
 from recjob.paper.execute import frozen_teacher
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.space import CANDIDATES, Space, user_outfit_space
 from recjob.paper.space_layout import FALSE_NEGATIVE, TEST_POSITIVE, layout
 from recjob.paper.space_plot import USER_COLOURS, plot_space
-from recjob.paper.study import Study
+from recjob.paper.study import NotRunError, Study
 from recjob.training.compute import choose_compute
 
 NAME: Final = "figure8"
 TITLE: Final = "Figure 8: the teacher's user-outfit space"
 JUDGED_FILE: Final = "judged_negatives.csv"
 """Beside the figure: every negative shown, in the eyes of every user shown."""
+COLUMNS: Final = (
+    "User",
+    "Training positives shown",
+    "Mean score of positives",
+    "Random negatives",
+    "Random with d < 0",
+    "Test positives",
+    "Test with d < 0",
+)
 
 
 def needs(study: Study) -> Sequence[RunSpec]:
@@ -46,7 +55,10 @@ def build(study: Study) -> Artifact:
             f"paper.figure8_users: {options.figure8_users} users cannot be told apart by colour;"
             f" {len(USER_COLOURS)} can"
         )
-    teacher = frozen_teacher(study, study.teacher_spec())
+    try:
+        teacher = frozen_teacher(study, study.teacher_spec())
+    except NotRunError as error:
+        return Artifact(NAME, TITLE, Table(COLUMNS, ()), (f"{NOT_RUN}: {error}",))
     compute = choose_compute(settings.compute)
     engine = TorchEngine(teacher.model, compute.device, compute.bf16)
 
@@ -74,21 +86,12 @@ def build(study: Study) -> Artifact:
         plot_space(path, found, pictures, names)
         write_text(path.parent / JUDGED_FILE, judged_csv(space, catalog))
 
-    columns = (
-        "User",
-        "Training positives shown",
-        "Mean score of positives",
-        "Random negatives",
-        "Random with d < 0",
-        "Test positives",
-        "Test with d < 0",
-    )
     rows = [_row(space, place, name) for place, name in enumerate(names)]
     shown = [int((found.kind == kind).sum()) for kind in (FALSE_NEGATIVE, TEST_POSITIVE)]
     return Artifact(
         NAME,
         TITLE,
-        Table(columns, tuple(rows)),
+        Table(COLUMNS, tuple(rows)),
         (
             "t-SNE of the teacher's vectors by cosine (perplexity at most 30); the axes have no "
             "unit. Users are chosen far from each other, from the half whose positives lie nearest "

@@ -132,6 +132,10 @@ def test_figure8_is_drawn_and_its_verdicts_are_written(
     options = {"figure8_users": 2, "figure8_outfits": 6, "neighbours": 4}
     study = tiny_study(tmp_path, **options)
     (spec,) = figure8.needs(study)
+    failed = figure8.build(study)
+    assert failed.plot is None
+    assert NOT_RUN in failed.notes[0]
+    write_artifact(tmp_path / "failed", failed, {})
     finish(study, spec, 0.9)
     artifact = figure8.build(study)
     assert column(artifact, "Random negatives") == [60, 60]
