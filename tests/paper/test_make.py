@@ -106,6 +106,7 @@ def test_names() -> None:
         wanted_names(["table9"])
 
 
+@pytest.mark.system
 def test_workers_share_the_runs(drawn: Path, tmp_path: Path) -> None:
     """Two processes, each with a claim at a time; the tables are made here."""
     said: list[str] = []
@@ -126,6 +127,7 @@ def test_workers_share_the_runs(drawn: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / ".requests").iterdir())
 
 
+@pytest.mark.system
 def test_a_mistake_that_a_worker_meets_is_told(drawn: Path, tmp_path: Path) -> None:
     settings = tiny_settings()
     teacher = settings.teacher.model_copy(update={"weights": "lost.pth"})
