@@ -88,7 +88,8 @@ def bench_rates(settings: Settings, work: RateWork) -> MeasuredRates:
         f"JPEG of {PHOTO_SIDE} pixels, {len(photo) // 1000} kB, to {size}",
         f"one thread of {machine.processor}",
     )
-    student = OutfitRecommender(settings.student.size, n_users=1)
+    chosen = settings.student
+    student = OutfitRecommender(chosen.size, n_users=1, backbone=chosen.backbone)
     engine = TorchEngine(student, compute.device, compute.bf16)
     batch = settings.embed.batch_size
     pixels = random.integers(0, 256, (work.items, size, size, 3), dtype=np.uint8)
@@ -96,7 +97,7 @@ def bench_rates(settings: Settings, work: RateWork) -> MeasuredRates:
     keep(
         f"item_pictures_per_{unit}",
         work.items / _seconds(lambda: embed_items(engine, pixels, rows, batch)) / count,
-        f"student {settings.student.size} at {size}, {engine.name}",
+        f"student {chosen.backbone} {chosen.size} at {size}, {engine.name}",
         place,
     )
     features = _unit(random, work.items)
