@@ -30,7 +30,11 @@ def small() -> Simulation:
     return simulate(SMALL, seed=3)
 
 
-@pytest.mark.parametrize("settings", [DemoSettings(), SMALL], ids=["demo", "small"])
+@pytest.mark.parametrize(
+    "settings",
+    [DemoSettings(users=30), SMALL],
+    ids=["items of the demo", "small"],
+)
 def test_few_random_outfits_are_truly_liked(settings: DemoSettings) -> None:
     shop = simulate(settings, seed=1)
     catalog = as_catalog(shop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ ROW = np.array([2, 0, -1, 1, 3, 4, 5], np.int32)  # user 2 has no vector
 BOOTSTRAP = Bootstrap(200, 0.9, seed=1)
 
 
+@cache
 def teacher() -> TeacherView:
     engine = TorchEngine(student(), "cpu", bf16=False)
     return TeacherView(engine, features(CATALOG.n_items), unit(features(6, seed=1)), ROW)
@@ -70,11 +73,11 @@ def test_users_without_d(user: int) -> None:
 
 
 def test_random_outfits_are_those_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truth, "NEGATIVES_PER_USER", 20)
+    monkeypatch.setattr(truth, "NEGATIVES_PER_USER", 8)
     found = judge_random_outfits(teacher(), CATALOG, TRAINING, seed=1, batch_size=64)
     trained = {int(user) for user in TRAINING[:, 0]} - {2}
     assert np.bincount(found.users, minlength=7).tolist() == [
-        20 * (user in trained) for user in range(7)
+        8 * (user in trained) for user in range(7)
     ]
     kept = TRAINING[TRAINING[:, 0] != 2]
     positives = {item_set(CATALOG.outfit_items[outfit]) for outfit in kept[:, 1]}
@@ -84,9 +87,9 @@ def test_random_outfits_are_those_of_a_training(monkeypatch: pytest.MonkeyPatch)
         assert item_set(row) not in positives
     again = judge_random_outfits(teacher(), CATALOG, TRAINING, seed=1, batch_size=64)
     assert (again.items == found.items).all()
-    monkeypatch.setattr(truth, "MOST_NEGATIVES", 60)
+    monkeypatch.setattr(truth, "MOST_NEGATIVES", 15)
     fewer = judge_random_outfits(teacher(), CATALOG, TRAINING, seed=1, batch_size=64)
-    assert len(fewer.users) == 60 // len(trained) * len(trained)
+    assert len(fewer.users) == 15 // len(trained) * len(trained)
 
 
 def test_hits_by_hand() -> None:
