@@ -189,3 +189,20 @@ def test_the_planner_knows_the_tables_after_an_import(database: Database) -> Non
 def test_ids_that_no_index_takes(database: Database, tables: FolderTables) -> None:
     with pytest.raises(DataError, match="longer than 1000 bytes"):
         write_alone(database, tables)
+
+
+def test_of_the_parts_the_last_one_counts_and_silence_changes_none(database: Database) -> None:
+    def parts(*rows: tuple[str, str, datetime | None, str | None]) -> tuple[TableCounts, list[int]]:
+        with database.begin() as connection:
+            counts = write(connection, folder(interactions=rows)).interactions
+            found = read_catalog(connection).positive_part
+        return counts, [] if found is None else found.tolist()
+
+    write_alone(database, shop())
+    assert parts(("u00", "o00", None, None)) == (TableCounts(0, 0, 1), [])
+    counts, found = parts(("u00", "o00", None, "test"), ("u00", "o05", EARLY, "validation"))
+    assert counts == TableCounts(1, 1, 0)
+    assert found == [3, -1, 4, *[-1] * 8]
+    assert parts(("u00", "o00", LATE, None))[1] == found
+    assert parts(("u00", "o00", LATE, "train"))[1] == [0, *found[1:]]
+    assert parts(("u00", "o00", LATE, "train"))[0] == TableCounts(0, 0, 1)

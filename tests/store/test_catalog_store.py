@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -34,7 +35,12 @@ def uneven() -> FolderTables:
             for n, name in enumerate(ids)
         ],
         interactions=[
-            (name, f"o-{ids[(n * 3 + k) % 10]}", None)
+            (
+                name,
+                f"o-{ids[(n * 3 + k) % 10]}",
+                datetime(1955 + 7 * n, 1, 1, 2, 3, 4, 5 + k, tzinfo=UTC) if k else None,
+                (None, "train", "validation", "test")[(n + k) % 4],
+            )
             for n, name in enumerate(ids)
             for k in range(3)
         ],

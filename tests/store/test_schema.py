@@ -201,6 +201,9 @@ PRIVATE = [
     "SELECT * FROM app_user",
     "SELECT * FROM recommendation",
     "SELECT * FROM user_embedding",
+    "SELECT * FROM given_negative",
+    "SELECT * FROM evaluation_list",
+    "SELECT * FROM evaluation_set",
 ]
 WRITES = [
     "INSERT INTO item (item_id, category, image) VALUES ('x', 'y', 'z')",
@@ -221,6 +224,8 @@ OWNERS = [
     "DELETE FROM job_run",
     "DELETE FROM recommendation_run",
     "DELETE FROM outfit",
+    "UPDATE evaluation_list SET item_keys = '{}'",
+    "DELETE FROM evaluation_set",
     "INSERT INTO recommendation VALUES (1, 1, 'warm', '{}', '{}')",
     "CREATE TABLE mine (x integer)",
     "CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
