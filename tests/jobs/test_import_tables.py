@@ -5,8 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from recjob.jobs.import_tables import ImportResult, import_tables
 from recjob.jobs.nightly_recommend import nightly_recommend
+from recjob.jobs.runner import run_job
+from recjob.jobs.training_site import open_pictures
+from recjob.settings import ImageSettings, Settings, TeacherSettings
+from recjob.store.database import Database
 from tests.fixtures_shop import K, Shop
 
 
@@ -53,3 +59,28 @@ def test_an_item_whose_picture_breaks_is_recommended_no_more_until_it_is_whole(
     assert night.filtered["quarantined item"] == 0
     worn = sum(bad in worn for worn in items.values())
     assert (night.new_items, night.new_outfits) == (1, worn)  # no more than what had gone
+
+
+def test_negatives_and_pictures_of_every_size_that_the_settings_name(
+    database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for item in ("a", "b"):
+        Image.new("RGB", (90, 60), "red" if item == "a" else "blue").save(folder / f"{item}.png")
+    for name, rows in {
+        "items": "item_id,category,image\na,top,a.png\nb,top,b.png\n",
+        "outfits": "outfit_id,item_ids\no1,a\no2,b\n",
+        "interactions": "user_id,outfit_id,part\nu,o1,test\nv,o2,train\nw,o1,test\nw,o2,train\n",
+        "negatives": "user_id,outfit_id,item_ids\nu,o1,b\nu,o1,a|b\nw,o1,b\n",
+    }.items():
+        (folder / f"{name}.csv").write_text(rows)
+    settings = Settings(
+        home=tmp_path / "var",
+        images=ImageSettings(size=64),
+        teacher=TeacherSettings(image_size=80),
+    )
+    result = run_job("import", database, settings, partial(import_tables, folder=folder))
+    assert (result.negatives, result.negatives_left_out) == (2, 1)  # w likes o2, that is b
+    assert result.pictures_decoded == 2
+    assert [len(open_pictures(settings, size)) for size in (64, 80)] == [2, 2]
