@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import torch
 
 from recjob.catalog.catalog import PADDING
 from recjob.jobs.progress import progress_bar
+from recjob.jobs.stopping import stopping_between_steps
 from recjob.jobs.train_teacher import TrainedResult, save_trained
-from recjob.jobs.training_site import TrainingSite, training_data
+from recjob.jobs.training_site import (
+    TrainingSite,
+    checkpoint_folder,
+    open_pictures,
+    training_data,
+    with_pictures,
+)
 from recjob.training.autoencoder import encode_latents, latent_neighbours
 from recjob.training.compute import choose_compute
 from recjob.training.student import distill as train
@@ -31,6 +39,9 @@ def distill(site: TrainingSite) -> TrainedResult:
         shop = site.read_shop()
         data = training_data(shop, settings)
         teacher_id, stored = site.recommender("teacher")
+        # The teacher may see larger pictures of the same items.
+        seen = with_pictures(shop.catalog, open_pictures(settings, stored.image_size))
+        teacher_data = replace(data, pixels=seen.pictures.pixels, picture_rows=seen.picture_rows)
         replaces = options.contrastive_weight > 0 and "replace" in options.augmentations
         needed = replaces or options.weights == "autoencoder"
         autoencoder = site.autoencoder()[1] if needed else None
@@ -40,7 +51,7 @@ def distill(site: TrainingSite) -> TrainedResult:
             teacher = freeze_teacher(
                 stored.model,
                 stored.user_ids,
-                data,
+                teacher_data,
                 settings,
                 compute,
                 on_progress=bar.by,
@@ -61,19 +72,25 @@ def distill(site: TrainingSite) -> TrainedResult:
                 latent_neighbours(latents, shop.catalog, options.replace_neighbours)
             )
             stage.items = shop.catalog.n_items
-    with site.stage("train") as stage, progress_bar("student") as bar:
+    checkpoints = checkpoint_folder(settings, "student")
+    with site.stage("train") as stage, progress_bar("student") as bar, stopping_between_steps():
         trunk = None if autoencoder is None else dict(autoencoder.backbone.trunk.state_dict())
-        trained = train(data, settings, teacher, neighbours, trunk, bar.to)
+        trained = train(data, settings, teacher, neighbours, trunk, bar.to, checkpoints)
         stage.items = len(data.training_positives) * len(trained.epochs)
     warn_of_scale(trained.notes)
     with site.stage("save"):
-        return save_trained(site, "student", options, trained, data, teacher_id)
+        result = save_trained(site, "student", options, trained, data, teacher_id)
+    checkpoints.remove()
+    return result
 
 
 def warn_of_scale(notes: Mapping[str, float]) -> None:
-    """Say so where d (Eq. 12) is far from 1 on average: the student then learns too little."""
+    """Say so where d (Eq. 12) is far from 1 on average: the student then learns too little.
+
+    What counts is the last epoch, where a schedule has brought alpha to its value.
+    """
     low, high = USUAL_MEAN_D
-    mean_d = notes.get("mean_d")
+    mean_d = notes.get("final_mean_d")
     if mean_d is not None and not low <= mean_d <= high:
         log.warning(
             "mean d is %.2f, far from 1, so negatives are pushed %s than in the N-pair loss; "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recjob.catalog.dense_tables import to_catalog
+from recjob.catalog.images import pack_sizes
 from recjob.catalog.picture_source import FolderPictures
 from recjob.catalog.tables import read_folder
 from recjob.errors import NotFoundError, UserError
@@ -22,17 +23,20 @@ from recjob.inference.model_files import StoredRecommender, load_autoencoder, lo
 from recjob.jobs.model_record import ModelRecord, read_record, write_record
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
+from recjob.jobs.stopping import Stopping
 from recjob.jobs.training_site import (
     PicturedCatalog,
     TrainingSite,
     check_image_size,
     open_pictures,
+    picture_sizes,
     with_pictures,
 )
 from recjob.model.autoencoder import Autoencoder
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import Role, sync_files
+from recjob.training.distributed import Ranks, joined
 
 LOCK_FILE = ".lock"
 
@@ -45,6 +49,8 @@ def run_offline(
     training: Callable[[TrainingSite], R], data: Path, out: Path, settings: Settings
 ) -> R:
     """Run `train_autoencoder`, `train_teacher` or `distill` on folders.
+
+    Processes that torchrun started train together; all of them see the same two folders.
 
     Args:
         training: what to run.
@@ -60,8 +66,16 @@ def run_offline(
         (out / LOCK_FILE).touch()
     except OSError as error:
         raise UserError(f"{out}: cannot be written to ({error.strerror}); choose another") from None
-    with disk_errors_told(out), MemoryMonitor() as monitor:
-        site = FolderSite(data, out, settings, monitor)
+    stopping = Stopping(settings.nightly.stop_seconds)
+    with (
+        disk_errors_told(out),
+        MemoryMonitor() as monitor,
+        stopping.listening(),
+        joined(settings.compute) as ranks,
+    ):
+        if not ranks.first:  # what they would say the first one says
+            logging.getLogger("recjob").setLevel(logging.ERROR)
+        site = FolderSite(data, out, settings, monitor, ranks)
         result = training(site)
     seconds = time.monotonic() - start
     return result.model_copy(update={"seconds": seconds, "stages": tuple(site.records)})
@@ -70,7 +84,15 @@ def run_offline(
 class FolderSite:
     """A training on folders: the catalog of `data`, and the models in `out`."""
 
-    def __init__(self, data: Path, out: Path, settings: Settings, monitor: MemoryMonitor) -> None:
+    def __init__(
+        self,
+        data: Path,
+        out: Path,
+        settings: Settings,
+        monitor: MemoryMonitor,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._ranks = ranks or Ranks()
         self._data = data
         self._out = out
         self._monitor = monitor
@@ -82,13 +104,17 @@ class FolderSite:
         """A stage of the result."""
         return measured_stage(name, self._monitor, self.records)
 
-    def read_shop(self) -> PicturedCatalog:
-        """The catalog of the folder; pictures are packed where they are new, bad ones logged."""
+    def read_shop(self, size: int | None = None) -> PicturedCatalog:
+        """The catalog of the folder; pictures are packed where they are new, bad ones logged.
+
+        They are packed in every size that the settings name, so that a file is read once.
+        """
         tables = read_folder(self._data, self.settings.catalog)
         images = tables.items["image"].to_pylist()
-        pictures = open_pictures(self.settings)
-        with progress_bar("pictures", len(images)) as bar:
-            report = pictures.add(
+        with self._ranks.first_then_others(), progress_bar("pictures", len(images)) as bar:
+            stores = [open_pictures(self.settings, side) for side in picture_sizes(self.settings)]
+            report = pack_sizes(
+                stores,
                 FolderPictures(self._data),
                 images,
                 self.settings.images,
@@ -96,13 +122,13 @@ class FolderSite:
             )
         for bad in report.bad:
             log.warning("%s: left out (%s)", self._data / bad.image, bad.reason)
-        return with_pictures(to_catalog(tables, report.hashes), pictures)
+        return with_pictures(to_catalog(tables, report.hashes), open_pictures(self.settings, size))
 
     def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
         """The model in `out`."""
         folder = self._folder(role)
         stored = load_recommender(folder)
-        check_image_size(str(folder), stored, self.settings)
+        check_image_size(str(folder), role, stored, self.settings)
         return read_record(folder).model_id, stored
 
     def autoencoder(self) -> tuple[str, Autoencoder]:
@@ -111,7 +137,12 @@ class FolderSite:
         return read_record(folder).model_id, load_autoencoder(folder)
 
     def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
-        """Into `out/<role>`, in place of the one before."""
+        """Into `out/<role>`, in place of the one before; the first process does it."""
+        with self._ranks.first_then_others():
+            if self._ranks.first:
+                self._save(record, write)
+
+    def _save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
         final = self._out / record.role
         new, old = (self._out / f".{record.role}-{state}" for state in ("unfinished", "replaced"))
         with (self._out / LOCK_FILE).open("a") as lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -55,9 +56,21 @@ class Bar:
             sys.stderr.flush()
 
 
+class Silence(Bar):
+    """A bar that nobody sees."""
+
+    def to(self, done: int, total: int, note: str = "") -> None:
+        """Nothing is told; the job stops here, if asked to."""
+        stop_if_asked()
+        self._done, self._total = done, total
+
+
 @contextmanager
 def progress_bar(label: str, total: int = 0) -> Iterator[Bar]:
-    """A bar on standard error while the block runs."""
+    """A bar on standard error while the block runs; of many processes the first one has it."""
+    if os.environ.get("RANK", "0") != "0":
+        yield Silence(label, total, None)
+        return
     if not sys.stderr.isatty():
         yield Bar(label, total, None)
         return

@@ -17,12 +17,13 @@ class Stopping:
     """How a job is asked to stop; the runner makes one for each run.
 
     Ctrl-C, and SIGTERM outside of a shard, raise KeyboardInterrupt at once. Within a shard SIGTERM
-    waits for its end, at most `grace_seconds`.
+    waits for its end, and between steps for the next `check`, at most `grace_seconds`.
     """
 
     def __init__(self, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
         self._in_shard = False
+        self._between_steps = False
         self._asked = False
 
     @contextmanager
@@ -60,9 +61,22 @@ class Stopping:
         if self._asked:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def between_steps(self) -> Iterator[None]:
+        """Work whose state can be saved between its steps, at `check`, and nowhere else."""
+        alarm = signal.signal(signal.SIGALRM, self._interrupt)
+        self._between_steps = True
+        try:
+            yield
+        finally:
+            self._between_steps = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm)
+        self.check()
+
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
-        if not self._in_shard:
+        if not (self._in_shard or self._between_steps):
             raise KeyboardInterrupt
         signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, 1e-3))
 
@@ -73,6 +87,7 @@ class Stopping:
     def check(self) -> None:
         """Raise KeyboardInterrupt where a stop was asked for and no shard is to be finished."""
         if self._asked and not self._in_shard:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # what is saved now may take its time
             raise KeyboardInterrupt
 
 
@@ -84,3 +99,13 @@ def stop_if_asked() -> None:
     """Stop here if the job was asked to and something swallowed it; for each step of long work."""
     if _listening is not None and threading.current_thread() is threading.main_thread():
         _listening.check()
+
+
+@contextmanager
+def stopping_between_steps() -> Iterator[None]:
+    """While the block runs SIGTERM waits for the next `stop_if_asked`, at most the grace time."""
+    if _listening is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _listening.between_steps():
+        yield

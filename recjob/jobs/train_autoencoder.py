@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from recjob.errors import UserError
 from recjob.inference.model_files import save_autoencoder
 from recjob.jobs.model_record import new_record
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult
-from recjob.jobs.training_site import TrainingSite
+from recjob.jobs.stopping import stopping_between_steps
+from recjob.jobs.training_site import TrainingSite, checkpoint_folder
 from recjob.training.autoencoder import train_autoencoder as train
+from recjob.training.distributed import started_together
 
 
 class AutoencoderResult(JobResult):
@@ -21,13 +24,20 @@ class AutoencoderResult(JobResult):
 
 
 def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
-    """Train on every picture of the catalog and take the autoencoder into use."""
+    """Train on every picture of the catalog and take the autoencoder into use.
+
+    Raises UserError where torchrun started several processes.
+    """
+    if started_together():
+        raise UserError("train-autoencoder runs in one process; start it without torchrun")
     settings = site.settings
     options = settings.autoencoder
     with site.stage("read"):
         shop = site.read_shop()
-    with site.stage("train") as stage, progress_bar("autoencoder") as bar:
-        trained = train(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings, bar.to)
+    checkpoints = checkpoint_folder(settings, "autoencoder")
+    with site.stage("train") as stage, progress_bar("autoencoder") as bar, stopping_between_steps():
+        pixels, rows = shop.pictures.pixels, shop.picture_rows
+        trained = train(shop.catalog, pixels, rows, settings, bar.to, checkpoints)
         stage.items = int(shop.catalog.item_usable.sum()) * options.epochs
     with site.stage("save"):
         metrics = {"errors": list(trained.losses)}
@@ -38,6 +48,7 @@ def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
                 folder, trained.model, options.image_size, options.latent_dim
             ),
         )
+    checkpoints.remove()
     return AutoencoderResult(
         model=record.model_id,
         epochs=len(trained.losses),

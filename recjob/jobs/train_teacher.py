@@ -6,7 +6,14 @@ from recjob.inference.model_files import save_recommender
 from recjob.jobs.model_record import new_record, training_metrics
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult
-from recjob.jobs.training_site import TrainingSite, autoencoder_trunk, training_data
+from recjob.jobs.stopping import stopping_between_steps
+from recjob.jobs.training_site import (
+    TrainingSite,
+    autoencoder_trunk,
+    checkpoint_folder,
+    picture_size,
+    training_data,
+)
 from recjob.settings import TrainingSettings
 from recjob.store.artifacts import Role
 from recjob.training.data import TrainingData
@@ -32,13 +39,16 @@ def train_teacher(site: TrainingSite) -> TrainedResult:
     """Train the teacher on the catalog and take it into use."""
     settings = site.settings
     with site.stage("read"):
-        data = training_data(site.read_shop(), settings)
+        data = training_data(site.read_shop(picture_size(settings, "teacher")), settings)
         trunk = autoencoder_trunk(site, settings.teacher.weights)
-    with site.stage("train") as stage, progress_bar("teacher") as bar:
-        trained = train(data, settings, trunk, bar.to)
+    checkpoints = checkpoint_folder(settings, "teacher")
+    with site.stage("train") as stage, progress_bar("teacher") as bar, stopping_between_steps():
+        trained = train(data, settings, trunk, bar.to, checkpoints)
         stage.items = len(data.training_positives) * len(trained.epochs)
     with site.stage("save"):
-        return save_trained(site, "teacher", settings.teacher, trained, data)
+        result = save_trained(site, "teacher", settings.teacher, trained, data)
+    checkpoints.remove()
+    return result
 
 
 def save_trained(
@@ -53,10 +63,8 @@ def save_trained(
     settings, catalog = site.settings, data.catalog
     record = new_record(role, catalog, section, training_metrics(trained), settings.seed, parent)
     user_ids = tuple(catalog.user_ids[user] for user in data.users)
-    site.save(
-        record,
-        lambda folder: save_recommender(folder, trained.model, user_ids, settings.images.size),
-    )
+    side = picture_size(settings, role)
+    site.save(record, lambda folder: save_recommender(folder, trained.model, user_ids, side))
     return TrainedResult(
         model=record.model_id,
         users=data.users.size,

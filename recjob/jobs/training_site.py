@@ -20,9 +20,11 @@ from recjob.jobs.stages import Stage
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
+from recjob.training.checkpoint import CheckpointFolder
 from recjob.training.data import TrainingData, prepare_data
 
 IMAGES_FOLDER = "images"
+CHECKPOINTS_FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,11 @@ class TrainingSite(Protocol):
         """Measure the block as a stage of the result."""
         ...
 
-    def read_shop(self) -> PicturedCatalog:
-        """Catalog and pictures; DataError where there are none."""
+    def read_shop(self, size: int | None = None) -> PicturedCatalog:
+        """Catalog and pictures of `size` pixels, by default `images.size`.
+
+        Raises DataError where there are none.
+        """
         ...
 
     def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
@@ -67,6 +72,17 @@ class TrainingSite(Protocol):
         ...
 
 
+def picture_size(settings: Settings, role: Role) -> int:
+    """Side in pixels of the pictures that a teacher or student of the settings sees."""
+    own = settings.teacher.image_size if role == "teacher" else 0
+    return own or settings.images.size
+
+
+def picture_sizes(settings: Settings) -> tuple[int, ...]:
+    """Every size that the settings name, ascending: an import packs them all."""
+    return tuple(sorted({picture_size(settings, "teacher"), picture_size(settings, "student")}))
+
+
 def open_pictures(settings: Settings, size: int | None = None) -> PackedImages:
     """The packed pictures of `size` pixels, by default of the size that the settings ask for."""
     size = size or settings.images.size
@@ -81,6 +97,11 @@ def with_pictures(catalog: Catalog, pictures: PackedImages) -> PicturedCatalog:
     return PicturedCatalog(catalog, pictures, rows)
 
 
+def checkpoint_folder(settings: Settings, role: Role) -> CheckpointFolder:
+    """Where the training of a role keeps its state; empty once the model was saved."""
+    return CheckpointFolder(settings.home / CHECKPOINTS_FOLDER / role)
+
+
 def training_data(shop: PicturedCatalog, settings: Settings) -> TrainingData:
     """Split positives and warm users of a shop."""
     return prepare_data(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings)
@@ -93,10 +114,12 @@ def autoencoder_trunk(site: TrainingSite, weights: str) -> dict[str, torch.Tenso
     return dict(site.autoencoder()[1].backbone.trunk.state_dict())
 
 
-def check_image_size(what: str, stored: StoredRecommender, settings: Settings) -> None:
+def check_image_size(what: str, role: Role, stored: StoredRecommender, settings: Settings) -> None:
     """Raise DataError where a model was trained on pictures of another size than the settings'."""
-    if stored.image_size != settings.images.size:
+    wanted = picture_size(settings, role)
+    if stored.image_size != wanted:
+        key = "images.size" if wanted == settings.images.size else "teacher.image_size"
         raise DataError(
             f"{what} was trained on pictures of {stored.image_size} pixels, the settings say "
-            f"images.size = {settings.images.size}; use its settings, or import and train again"
+            f"{key} = {wanted}; use its settings, or import and train again"
         )

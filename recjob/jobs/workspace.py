@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.images import PackedImages
-from recjob.errors import DataError
+from recjob.errors import DataError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, write_record
 from recjob.jobs.runner import JobContext
@@ -27,6 +27,7 @@ from recjob.settings import Settings
 from recjob.store.artifacts import Role
 from recjob.store.catalog_store import CatalogKeys, read_catalog, read_keys
 from recjob.store.models import ModelRow, activate, active, register
+from recjob.training.distributed import started_together
 
 R = TypeVar("R")
 
@@ -38,9 +39,12 @@ class Shop(PicturedCatalog):
     keys: CatalogKeys
 
 
-def read_shop(context: JobContext) -> Shop:
-    """Catalog and pictures of the settings' size; DataError where there is no catalog yet."""
-    return _with_keys(*_read_catalog(context), open_pictures(context.settings))
+def read_shop(context: JobContext, size: int | None = None) -> Shop:
+    """Catalog and pictures of `size` pixels, by default `images.size`.
+
+    Raises DataError where there is no catalog yet, or a picture is missing in that size.
+    """
+    return _with_keys(*_read_catalog(context), open_pictures(context.settings, size))
 
 
 def read_student_shop(context: JobContext) -> tuple[Shop, ModelRow, StoredRecommender]:
@@ -115,14 +119,14 @@ class DatabaseSite:
         """A stage of the job."""
         return self._context.stage(name)
 
-    def read_shop(self) -> PicturedCatalog:
+    def read_shop(self, size: int | None = None) -> PicturedCatalog:
         """The catalog of the database."""
-        return read_shop(self._context)
+        return read_shop(self._context, size)
 
     def recommender(self, role: Role) -> tuple[str, StoredRecommender]:
         """The active model of a role; the ledger says which."""
         row, stored = load_active_recommender(self._context, role)
-        check_image_size(f"{role} {row.model_id}", stored, self._context.settings)
+        check_image_size(f"{role} {row.model_id}", role, stored, self._context.settings)
         self._context.freeze(**{role: row.model_id})
         return row.model_id, stored
 
@@ -142,5 +146,10 @@ class DatabaseSite:
 
 
 def on_database(training: Callable[[TrainingSite], R]) -> Callable[[JobContext], R]:
-    """A training as a job."""
+    """A training as a job.
+
+    Raises UserError where torchrun started several processes: they have no ledger in common.
+    """
+    if started_together():
+        raise UserError("torchrun trains on folders; give --data and --out, then `models import`")
     return lambda context: training(DatabaseSite(context))

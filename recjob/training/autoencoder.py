@@ -15,7 +15,16 @@ from recjob.catalog.catalog import PADDING, Catalog, Float32Array, Int64Array
 from recjob.errors import DataError
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
+from recjob.training.checkpoint import (
+    CheckpointFolder,
+    State,
+    keeper_of,
+    named_part,
+    pack_optimizer,
+    restore_optimizer,
+)
 from recjob.training.compute import Compute, choose_compute
+from recjob.training.distributed import Ranks
 from recjob.training.draws import Purpose, numpy_draws, torch_draws
 from recjob.training.fit import Progress
 from recjob.training.optimise import OneCycle, guarded_step
@@ -40,12 +49,15 @@ def train_autoencoder(
     picture_rows: Int64Array,
     settings: Settings,
     on_progress: Progress | None = None,
+    checkpoints: CheckpointFolder | None = None,
 ) -> TrainedAutoencoder:
     """Train on every usable picture of the catalog.
 
+    A training that was cut short goes on from the state in `checkpoints`.
+
     Raises:
         DataError: where the catalog has no usable picture.
-        RecjobError: where the loss is not finite.
+        RecjobError: where the loss or a gradient is not finite.
     """
     options = settings.autoencoder
     torch.manual_seed(settings.seed)
@@ -59,12 +71,25 @@ def train_autoencoder(
     steps = usable.size // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)
     schedule = OneCycle(optimizer, [options.learning_rate], steps * options.epochs, options.warmup)
+    size = np.array(pixels.shape)
+    keeper = keeper_of("autoencoder", checkpoints, catalog, settings, options, model, Ranks(), size)
     epoch_losses: list[float] = []
-    for epoch in range(options.epochs):
+    losses: list[float] = []
+
+    def state() -> State:
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        moments = {f"optimizer.{name}": value for name, value in pack_optimizer(optimizer).items()}
+        return tensors | moments, [epoch_losses, losses, schedule.state()]
+
+    if (saved := keeper.last()) is not None:
+        model.load_state_dict(named_part(saved[0], "model"))
+        restore_optimizer(optimizer, named_part(saved[0], "optimizer"))
+        epoch_losses, losses, rates = saved[1]
+        schedule.restore(rates)
+    for epoch in range(len(epoch_losses), options.epochs):
         model.train()
         shuffled = numpy_draws(settings.seed, Purpose.ORDER, epoch + 1).permutation(usable)
-        losses: list[float] = []
-        for step in range(steps):
+        for step in range(len(losses), steps):
             items = shuffled[step * batch_size : (step + 1) * batch_size]
             seen = _pictures(pixels, picture_rows[items], options.image_size, compute)
             flips = torch_draws(settings.seed, Purpose.FLIPS, epoch + 1, step + 1)
@@ -77,8 +102,11 @@ def train_autoencoder(
             if on_progress is not None:
                 done = epoch * steps + step + 1
                 note = f"error {epoch_losses[-1]:.4f}" if epoch_losses else ""
-                on_progress(done, steps * options.epochs, note)
+                with keeper.saved_when_stopped(state):
+                    on_progress(done, steps * options.epochs, note)
+            keeper.save_if_due(state)
         epoch_losses.append(float(np.mean(losses)))
+        losses = []
     model.eval()
     return TrainedAutoencoder(model, tuple(epoch_losses))
 

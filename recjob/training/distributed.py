@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Final, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.parallel import DistributedDataParallel
+
+from recjob.settings import ComputeSettings
+from recjob.training.compute import choose_compute
+
+T = TypeVar("T")
+
+LONGEST_WAIT: Final = timedelta(days=1)
+"""Processes wait for the first one while it packs pictures or validates. Nobody waits for one that
+has died: torchrun ends them all."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +52,75 @@ class Ranks:
         gathered: Tensor = _Gather.apply(own, n, self)
         return gathered
 
+    def shared(self, step: nn.Module) -> nn.Module:
+        """The module whose gradients are the means over all processes.
+
+        Their weights start as the first process's.
+        """
+        return step if self.count == 1 else DistributedDataParallel(step)
+
+    def agree(self, compute: Callable[[], T], kind: Callable[..., T]) -> T:
+        """What the first process computes, a dataclass of numbers of class `kind`, for all."""
+        if self.count == 1:
+            return compute()
+        values = json.dumps(asdict(compute())).encode() if self.first else b""  # type: ignore[call-overload]
+        return kind(**json.loads(self.broadcast(values)))
+
+    def broadcast(self, content: bytes) -> bytes:
+        """The first process's bytes, for all; the others' argument counts for nothing."""
+        if self.count == 1:
+            return content
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        length = torch.tensor([len(content)], device=device)
+        distributed.broadcast(length, 0)
+        sent = torch.empty(int(length), dtype=torch.uint8)
+        if self.first and content:
+            sent = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        sent = sent.to(device)
+        distributed.broadcast(sent, 0)
+        return sent.cpu().numpy().tobytes()
+
+    @contextmanager
+    def first_then_others(self) -> Iterator[None]:
+        """The block is run by the first process, and by the others when that is done."""
+        if not self.first:
+            distributed.barrier()
+        yield
+        if self.first and self.count > 1:
+            distributed.barrier()
+
 
 def current_ranks() -> Ranks:
     """This process in torch's process group, or alone where there is none."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return Ranks()
     return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
+def started_together() -> bool:
+    """True where torchrun started this process along with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def joined(settings: ComputeSettings) -> Iterator[Ranks]:
+    """Join the processes that torchrun started, while the block runs; alone, do nothing.
+
+    On GPUs each takes that of its number on its machine.
+
+    Raises what `choose_compute` raises.
+    """
+    if not started_together():
+        yield Ranks()
+        return
+    cuda = choose_compute(settings).device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=LONGEST_WAIT)
+    try:
+        yield current_ranks()
+    finally:
+        distributed.destroy_process_group()
 
 
 class _Gather(torch.autograd.Function):

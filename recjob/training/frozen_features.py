@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +68,18 @@ class FrozenFeatures:
         return features
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What the last frozen trunk saw: trainings in a row often start from the same one."""
+
+    pixels: NDArray[np.uint8]
+    key: str
+    features: NDArray[Any]
+
+
+_last: _Kept | None = None
+
+
 def freeze_trunk(
     model: OutfitRecommender,
     data: TrainingData,
@@ -78,7 +92,8 @@ def freeze_trunk(
     """Hold the trunk of a model still and read every usable picture with it.
 
     Only what comes after the trunk has gradients from then on. Processes that train together read
-    a share of the pictures each. More than `MEMORY_BYTES` lie in a file under `settings.home`
+    a share of the pictures each; a training after another with the same trunk and pictures reads
+    none. More than `MEMORY_BYTES` lie in a file under `settings.home`
     that has no name and is gone with the process, however it ends.
 
     Returns None, and changes nothing, unless `options.freeze_backbone`.
@@ -97,6 +112,11 @@ def freeze_trunk(
     shape = (usable.size, 2 if options.flip else 1, width)
     rows = np.full(data.catalog.n_items, -1, np.int64)
     rows[usable] = np.arange(usable.size)
+    global _last
+    key = _digest(model, data.picture_rows[usable], shape, compute)
+    if _last is not None and _last.pixels is data.pixels and _last.key == key:
+        return FrozenFeatures(_last.features, rows)
+    _last = None  # before the next is held
 
     def blocks() -> Iterator[NDArray[Any]]:
         step, done = settings.embed.batch_size * ranks.count, 0
@@ -115,8 +135,23 @@ def freeze_trunk(
                 on_progress(done, usable.size, "pictures read by the frozen backbone")
 
     if int(np.prod(shape, dtype=np.int64)) * kind.itemsize <= MEMORY_BYTES:
-        return FrozenFeatures(_in_memory(blocks(), shape, kind), rows)
-    return FrozenFeatures(_in_file(blocks(), shape, kind, settings.home), rows)
+        features = _in_memory(blocks(), shape, kind)
+    else:
+        features = _in_file(blocks(), shape, kind, settings.home)
+    _last = _Kept(data.pixels, key, features)
+    return FrozenFeatures(features, rows)
+
+
+def _digest(
+    model: OutfitRecommender, rows: Int64Array, shape: tuple[int, ...], compute: Compute
+) -> str:
+    """Of the trunk's weights, the pictures' places and how they are read."""
+    digest = hashlib.sha256(f"{model.backbone.name} {shape} {compute}".encode())
+    digest.update(rows.tobytes())
+    for name, tensor in model.backbone.trunk.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _in_memory(

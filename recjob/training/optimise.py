@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,19 @@ class Schedule(Protocol):
     def after_epoch(self, validation_auc: float) -> None:
         """Called after every epoch with the validation AUC."""
 
+    def state(self) -> dict[str, Any]:
+        """Where it is, as JSON."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+
 
 FEWEST_STEPS: Final = 3
 """A cycle has at least one step up and one down; a shorter run sees its beginning only."""
+
+
+PLATEAU_STATE: Final = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+"""What changes in torch's ReduceLROnPlateau while it runs."""
 
 
 class OneCycle:
@@ -50,6 +61,15 @@ class OneCycle:
     def after_epoch(self, validation_auc: float) -> None:
         """Nothing: the rate follows the steps."""
 
+    def state(self) -> dict[str, Any]:
+        """The steps taken, and the rate of each group."""
+        return {"steps": self._schedule.last_epoch, "rates": _rates(self._schedule.optimizer)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        self._schedule.last_epoch = state["steps"]
+        _set_rates(self._schedule.optimizer, state["rates"])
+
 
 class Plateau:
     """Lowers the rate where validation AUC stops rising (the peers' schedule)."""
@@ -63,6 +83,17 @@ class Plateau:
     def after_epoch(self, validation_auc: float) -> None:
         """Lower the rate after too many epochs without a better AUC."""
         self._schedule.step(validation_auc)
+
+    def state(self) -> dict[str, Any]:
+        """The best AUC, how long ago it was, and the rate of each group."""
+        kept = {name: getattr(self._schedule, name) for name in PLATEAU_STATE}
+        return {**kept, "rates": _rates(self._schedule.optimizer)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo `state`."""
+        for name in PLATEAU_STATE:
+            setattr(self._schedule, name, state[name])
+        _set_rates(self._schedule.optimizer, state["rates"])
 
 
 def make_optimizer(
@@ -105,23 +136,35 @@ def guarded_step(
     schedule: Schedule,
     clip_norm: float,
     where: str,
+    batch: str = "",
 ) -> float:
     """Backward, clip, step; returns the loss.
 
-    Raises RecjobError where the loss or the gradient is not finite, saying `where`.
+    Raises RecjobError where the loss or the gradient is not finite, saying `where`, and what
+    `batch` says of the batch. The step is not taken then.
     """
     value = float(loss.detach())
-    if value != value or value in (float("inf"), float("-inf")):
-        raise RecjobError(f"{where}: the loss is {value}; lower the learning rate")
+    of_batch = f" in the batch of {batch}" if batch else ""
+    if not math.isfinite(value):
+        raise RecjobError(f"{where}: the loss is {value}{of_batch}; lower the learning rate")
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if not bool(torch.isfinite(norm)):
-        raise RecjobError(f"{where}: the gradient is not finite; lower the learning rate")
+        raise RecjobError(f"{where}: the gradient is not finite{of_batch}; lower the learning rate")
     optimizer.step()
     schedule.after_step()
     return value
+
+
+def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float]) -> None:
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _parameters(models: Iterable[nn.Module]) -> Iterator[tuple[str, Tensor]]:

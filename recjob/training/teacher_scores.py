@@ -109,9 +109,8 @@ class TeacherScores:
         draws = RandomNegatives(data.catalog, positives[:, 1])
         negatives = draws.draw(positives[:, 1], np.random.default_rng([seed, 5]))
         self.gap = float((own - self._pairs(rows, negatives)).mean())
-        self._sum_d = 0.0
-        self._below_zero = 0
-        self._counted = 0
+        self._seen: dict[int, tuple[float, int, int]] = {}
+        """Of each epoch the sum of d, how many there were, and how many below 0."""
 
     def alpha(self, options: StudentSettings) -> float:
         """alpha of Eq. 12: given, or relative to the mean gap of positives and random outfits.
@@ -129,23 +128,46 @@ class TeacherScores:
 
     @torch.no_grad()
     def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """r_hat_i `(B,)` (Eq. 11) and r_hat_ijk `(B, K)` of a batch."""
-        users = batch.users.to(self._compute.device)
+        """r_hat_i `(B,)` (Eq. 11) and r_hat_ijk `(B, K)` of this process's rows of a batch."""
+        users = batch.users[batch.own].to(self._compute.device)
         return self._user_mean[users], self._users[users] @ self._vectors(batch.negatives).T
 
-    def count(self, d: Tensor) -> None:
-        """Remember d of a step for `notes`."""
-        self._sum_d += float(d.sum())
-        self._below_zero += int((d < 0).sum())
-        self._counted += d.numel()
+    def count(self, d: Tensor, epoch: int) -> None:
+        """Remember d of a step of an epoch for `notes`."""
+        total, counted, below_zero = self._seen.get(epoch, (0.0, 0, 0))
+        self._seen[epoch] = (
+            total + float(d.sum()),
+            counted + d.numel(),
+            below_zero + int((d < 0).sum()),
+        )
+
+    def state(self) -> Tensor:
+        """What `count` remembers, `(n_epochs, 4)` float64."""
+        rows = [(epoch, *seen) for epoch, seen in self._seen.items()]
+        return torch.tensor(rows, dtype=torch.float64).view(-1, 4)
+
+    def restore(self, state: Tensor) -> None:
+        """Undo `state`."""
+        self._seen = {
+            int(epoch): (total, int(counted), int(below_zero))
+            for epoch, total, counted, below_zero in state.tolist()
+        }
 
     def notes(self, alpha: float) -> dict[str, float]:
-        """The teacher's gap, alpha, the mean d and the share of negatives with d < 0."""
+        """The teacher's gap, alpha, the mean d and the share of negatives with d < 0.
+
+        `final_mean_d` is of the last epoch, where a schedule has brought alpha to its value.
+        """
+        total, counted, below_zero = (
+            sum(column) for column in zip(*self._seen.values(), strict=True)
+        )
+        last_total, last_counted, _ = self._seen[max(self._seen)]
         return {
             "teacher_gap": self.gap,
             "alpha": alpha,
-            "mean_d": self._sum_d / max(self._counted, 1),
-            "share_d_below_zero": self._below_zero / max(self._counted, 1),
+            "mean_d": total / max(counted, 1),
+            "final_mean_d": last_total / max(last_counted, 1),
+            "share_d_below_zero": below_zero / max(counted, 1),
         }
 
     def _vectors(self, outfits: Tensor) -> Tensor:

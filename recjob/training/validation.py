@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recjob.catalog.catalog import PADDING
+from recjob.catalog.catalog import PADDING, Float32Array
 from recjob.catalog.evaluation_lists import evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation.protocol import Quality, model_scores, quality
@@ -14,15 +14,23 @@ from recjob.model.recommender import OutfitRecommender
 from recjob.settings import Settings
 from recjob.training.compute import Compute
 from recjob.training.data import TrainingData
+from recjob.training.frozen_features import FrozenFeatures
 
 
 class Validator:
     """Scores a model on the lists of one part."""
 
     def __init__(
-        self, data: TrainingData, part: Part, settings: Settings, compute: Compute, seed: int
+        self,
+        data: TrainingData,
+        part: Part,
+        settings: Settings,
+        compute: Compute,
+        seed: int,
+        frozen: FrozenFeatures | None = None,
     ) -> None:
         self._data = data
+        self._frozen = frozen
         self._compute = compute
         self._batch_size = settings.embed.batch_size
         self.lists = evaluation_lists(
@@ -47,11 +55,16 @@ class Validator:
         training = model.training
         engine = TorchEngine(model, self._compute.device, self._compute.bf16)
         features = np.zeros((self._data.catalog.n_items, 128), np.float32)
-        features[self._items] = embed_items(
-            engine, self._data.pixels, self._data.picture_rows[self._items], self._batch_size
-        )
+        features[self._items] = self._item_features(model, engine)
         users = unit(model.users.weight.detach().float().cpu().numpy())
         rows = self._data.model_row[self.lists.user]
         scores = model_scores(engine, features, users[rows], self.lists, self._batch_size)
         model.train(training)
         return quality(self.lists, scores)
+
+    def _item_features(self, model: OutfitRecommender, engine: TorchEngine) -> Float32Array:
+        """`(n, 128)` of the items of the lists."""
+        if self._frozen is not None:
+            return self._frozen.item_features(model, self._items, self._batch_size, self._compute)
+        rows = self._data.picture_rows[self._items]
+        return embed_items(engine, self._data.pixels, rows, self._batch_size)

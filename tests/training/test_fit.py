@@ -130,15 +130,36 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
 def test_nan_stops_the_training() -> None:
     course = Course(good_epochs=100)
     steps = course.source.steps
-    done = 0
+    seen: list[StepInput] = []
 
     def loss(step: StepInput) -> Tensor:
-        nonlocal done
-        done += 1
-        return course.loss(step) * (math.nan if done == steps + 2 else 1)
+        seen.append(step)
+        return course.loss(step) * (math.nan if len(seen) == steps + 2 else 1)
 
-    with pytest.raises(RecjobError, match="epoch 2, step 2: the loss is nan"):
+    with pytest.raises(RecjobError, match="epoch 2, step 2: the loss is nan") as stopped:
         course.run(epochs=3, patience=3, loss=loss)
+    catalog = course.data.catalog
+    for user, outfit in seen[-1].batch.positives[:3]:
+        named = f"user '{catalog.user_ids[user]}' with outfit '{catalog.outfit_ids[outfit]}'"
+        assert named in str(stopped.value)
+    assert str(stopped.value).endswith("; lower the learning rate")
+
+
+def test_a_poisoned_batch_stops_the_training() -> None:
+    """One user's vector is damaged: the first batch with that user is where it shows."""
+    course = Course(good_epochs=100)
+    course.model.users.weight.data[3] = math.nan
+    place = (0, 0)
+
+    def loss(step: StepInput) -> Tensor:
+        nonlocal place
+        place = (step.batch.epoch, step.batch.step)
+        vectors: Tensor = course.model.users(step.batch.users)
+        return vectors.square().sum()
+
+    with pytest.raises(RecjobError, match=r"epoch \d, step \d: the loss is nan in the batch") as it:
+        course.run(epochs=3, patience=3, loss=loss)
+    assert str(it.value).startswith(f"epoch {place[0]}, step {place[1]}:")
 
 
 def test_progress_and_losses() -> None:

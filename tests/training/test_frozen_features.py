@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,29 @@ def test_items_in_quarantine_are_left_out_and_the_bar_moves(settings: Settings) 
     with torch.no_grad():
         expected = model.backbone.trunk_features(data.gather(np.array([17])))
     torch.testing.assert_close(last, expected)
+
+
+def test_trainings_in_a_row_read_the_pictures_once(data: TrainingData) -> None:
+    told: list[int] = []
+
+    def freeze_and_tell(model: OutfitRecommender, data: TrainingData) -> FrozenFeatures:
+        frozen = freeze_trunk(
+            model, data, FROZEN, FROZEN.teacher, cpu(), Ranks(), lambda done, *_: told.append(done)
+        )
+        assert frozen is not None
+        return frozen
+
+    first = freeze_and_tell(xs(1), data)
+    once = len(told)
+    assert once > 0
+    again = freeze_and_tell(xs(1), data)
+    assert len(told) == once
+    np.testing.assert_array_equal(again.kept, first.kept)
+    other = freeze_and_tell(xs(2), data)  # other weights
+    assert len(told) == 2 * once
+    assert not np.array_equal(other.kept, first.kept)
+    freeze_and_tell(xs(2), replace(data, pixels=data.pixels.copy()))  # perhaps other pictures
+    assert len(told) == 3 * once
 
 
 def test_nothing_is_frozen_unless_asked_for(data: TrainingData, settings: Settings) -> None:

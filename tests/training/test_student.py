@@ -163,3 +163,48 @@ def test_a_teacher_that_cannot_tell_is_refused(
     useless = FrozenTeacher(teacher.model, teacher.features, -teacher.user_vectors)
     with pytest.raises(RefusedError, match="nothing can be distilled from it"):
         distill(data, settings, useless, neighbours)
+
+
+def test_users_as_classes_are_another_loss_than_views(
+    data: TrainingData, teacher: FrozenTeacher, neighbours: Tensor
+) -> None:
+    """A batch has six users and sixteen outfits. At a rate of almost nothing the model stays, and
+    at a low temperature the small differences of its random features count."""
+    plain = {
+        "learning_rate": 1e-12,
+        "loss": "n-pair",
+        "flip": False,
+        "freeze_backbone": True,
+        "contrastive_temperature": 0.001,
+    }
+    losses = {
+        (contrastive, weight): distill(
+            data,
+            one_epoch(**plain, contrastive=contrastive, contrastive_weight=weight),
+            teacher,
+            neighbours,
+        )
+        .epochs[0]
+        .loss
+        for contrastive, weight in (("views", 1.0), ("users", 1.0), ("users", 0.5), ("users", 0.0))
+    }
+    assert losses["users", 1.0] - losses["users", 0.0] > 0.1
+    assert losses["users", 1.0] - losses["users", 0.0] == pytest.approx(
+        2 * (losses["users", 0.5] - losses["users", 0.0]), rel=1e-4
+    )
+    assert abs(losses["users", 1.0] - losses["views", 1.0]) > 0.05
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_alpha_by_schedule_is_seen_in_d(
+    schedule: str, data: TrainingData, teacher: FrozenTeacher, neighbours: Tensor
+) -> None:
+    """Both schedules are 2.5 on average here, and end at 1: d follows alpha alone."""
+    epochs = {"epochs": 4, "contrastive_weight": 0, "freeze_backbone": True}
+    still = distill(data, one_epoch(**epochs), teacher, neighbours).notes
+    options = one_epoch(**epochs, alpha_schedule=schedule, alpha_start=4.0)
+    moving = distill(data, options, teacher, neighbours).notes
+    assert moving["alpha"] == still["alpha"]
+    assert moving["mean_d"] == pytest.approx(2.5 * still["mean_d"], rel=0.1)
+    assert moving["share_d_below_zero"] == still["share_d_below_zero"]
+    assert 1 < moving["final_mean_d"] / still["final_mean_d"] < 2

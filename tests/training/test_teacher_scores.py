@@ -118,7 +118,7 @@ def test_a_relative_alpha_makes_d_average_one_on_random_outfits(
     alpha = judge.alpha(StudentSettings(alpha_relative=1))
     for number in range(1, 7):
         for batch in BatchSource(data, 16, 1, 0.0, 1, 0).epoch(number):
-            judge.count(false_negativeness(*judge.of(batch), alpha))
+            judge.count(false_negativeness(*judge.of(batch), alpha), number)
     assert judge.notes(alpha)["mean_d"] == pytest.approx(1, abs=0.25)
 
 
@@ -134,13 +134,14 @@ def test_a_teacher_that_cannot_tell_is_refused(
 
 def test_notes(data: TrainingData, settings: Settings) -> None:
     judge = TeacherScores(data, frozen(data, settings), cpu(), SEED)
-    judge.count(torch.tensor([[1.0, -1.0], [2.0, 3.0]]))
-    judge.count(torch.tensor([-0.5]))
+    judge.count(torch.tensor([[1.0, -1.0], [2.0, 3.0]]), 1)
+    judge.count(torch.tensor([-0.5]), 2)
     notes = judge.notes(4.0)
     assert notes == {
         "teacher_gap": judge.gap,
         "alpha": 4.0,
         "mean_d": pytest.approx(4.5 / 5),
+        "final_mean_d": -0.5,
         "share_d_below_zero": 2 / 5,
     }
 
