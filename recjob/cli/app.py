@@ -364,7 +364,9 @@ def _train(
         )
     from recjob.jobs.offline import run_offline
 
-    print_values(run_offline(training, data, out, load_settings(file)), as_json)
+    result = run_offline(training, data, out, load_settings(file))
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one answers
+        print_values(result, as_json)
 
 
 def _run_job(
