@@ -25,12 +25,14 @@ from recjob.paper.run import FEATURES_FILE, METRICS, ListKind, PerUser, Run, wri
 from recjob.paper.run_spec import RunSpec, uses_replace
 from recjob.paper.shop import Progress, teacher_size
 from recjob.paper.study import Study
-from recjob.settings import Settings
+from recjob.settings import Settings, TrainingSettings
 from recjob.training.autoencoder import encode_latents, latent_neighbours, train_autoencoder
 from recjob.training.checkpoint import CheckpointFolder
 from recjob.training.compute import Compute, choose_compute
 from recjob.training.data import TrainingData
+from recjob.training.distributed import Ranks
 from recjob.training.fit import TrainedModel
+from recjob.training.frozen_features import freeze_trunk
 from recjob.training.student import distill
 from recjob.training.teacher import train_teacher
 from recjob.training.teacher_scores import FrozenTeacher
@@ -47,8 +49,6 @@ class Measured:
     quality: dict[str, dict[str, float]]
     per_user: dict[ListKind, PerUser]
     validation_auc: float | None
-    features: Float32Array
-    """(n_items, 128) item features; zeros for items in quarantine."""
 
 
 def compute_run(study: Study, spec: RunSpec, progress: Progress) -> Run:
@@ -78,14 +78,15 @@ def compute_run(study: Study, spec: RunSpec, progress: Progress) -> Run:
         if autoencoder is not None and uses_replace(settings.student):
             neighbours = _neighbours(autoencoder, study, settings, compute)
         trained = distill(data, settings, teacher, neighbours, trunk, progress, checkpoints)
-    measured = measure(study, trained.model, data, settings, compute)
+    features = item_features(trained.model, data, settings, compute, section)
+    measured = measure(study, trained.model, features, settings, compute)
     user_ids = tuple(data.catalog.user_ids[user] for user in data.users)
     size = teacher_size(settings) if spec.role == "teacher" else settings.images.size
 
     def write_model(folder: Path) -> None:
         save_recommender(folder, trained.model, user_ids, size)
         if spec.role == "teacher":
-            save_file({FEATURES_KEY: measured.features}, folder / FEATURES_FILE)
+            save_file({FEATURES_KEY: features}, folder / FEATURES_FILE)
 
     run = _record(study, spec, compute, begin, trained, measured)
     write_run(run, measured.per_user, write_model)
@@ -98,26 +99,39 @@ def data_of(study: Study, spec: RunSpec) -> TrainingData:
 
 
 def item_features(
-    model: OutfitRecommender, data: TrainingData, settings: Settings, compute: Compute
+    model: OutfitRecommender,
+    data: TrainingData,
+    settings: Settings,
+    compute: Compute,
+    options: TrainingSettings | None = None,
 ) -> Float32Array:
-    """`(n_items, 128)` features of every item with a picture; zeros for the others."""
-    engine = TorchEngine(model, compute.device, compute.bf16)
+    """`(n_items, 128)` features of every item with a picture; zeros for the others.
+
+    `options` are what the model was trained with: what a frozen trunk saw is not read again.
+    """
+    batch_size = settings.embed.batch_size
     features = np.zeros((data.catalog.n_items, FEATURE_DIM), np.float32)
     usable = np.flatnonzero(data.catalog.item_usable)
-    rows = data.picture_rows[usable]
-    features[usable] = embed_items(engine, data.pixels, rows, settings.embed.batch_size)
+    frozen = None
+    if options is not None:
+        frozen = freeze_trunk(model, data, settings, options, compute, Ranks())
+    if frozen is None:
+        engine = TorchEngine(model, compute.device, compute.bf16)
+        features[usable] = embed_items(engine, data.pixels, data.picture_rows[usable], batch_size)
+    else:
+        features[usable] = frozen.item_features(model, usable, batch_size, compute)
     return features
 
 
 def measure(
     study: Study,
     model: OutfitRecommender,
-    data: TrainingData,
+    features: Float32Array,
     settings: Settings,
     compute: Compute,
 ) -> Measured:
-    """Rank the study's lists by a model."""
-    features = item_features(model, data, settings, compute)
+    """Rank the study's lists by a model with the item features that it gives."""
+    data = study.data
     engine = TorchEngine(model, compute.device, compute.bf16)
     users = unit(model.users.weight.detach().float().cpu().numpy())
 
@@ -139,7 +153,7 @@ def measure(
         str(kind): {name: float(getattr(users, name).mean()) for name in METRICS}
         for kind, users in per_user.items()
     }
-    return Measured(quality, per_user, validation, features)
+    return Measured(quality, per_user, validation)
 
 
 @lru_cache(maxsize=1)

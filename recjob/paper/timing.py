@@ -27,6 +27,7 @@ from recjob.inference.torch_engine import TorchEngine
 from recjob.model.backbone import ModelSize
 from recjob.model.recommender import OutfitRecommender
 from recjob.paper.study import Study
+from recjob.paper.workers import module_environment
 from recjob.settings import Settings
 from recjob.training.compute import choose_compute
 
@@ -78,6 +79,7 @@ def time_model(study: Study, size: ModelSize, image_size: int) -> Timing:
         (folder / REQUEST_FILE).write_text(json.dumps(request), encoding="utf-8")
         ended = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "recjob.paper.timing", scratch],
+            env=module_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import torch
 
+import recjob
 from recjob.errors import RecjobError, SettingsError, TemporaryError, UserError
 from recjob.paper.shop import Progress, Source
 from recjob.settings import Settings
@@ -75,6 +76,12 @@ def choose_places(device: str, workers: int, settings: Settings) -> list[Place]:
     ]
 
 
+def module_environment() -> dict[str, str]:
+    """Variables for `python -m recjob...` from any folder: a checkout is not installed."""
+    paths = [str(Path(recjob.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
 def _number(name: str, found: int) -> int:
     kind, _, number = name.partition(":")
     if kind != "cuda" or not number.isdigit():
@@ -103,7 +110,7 @@ def run_workers(
             processes.append(
                 subprocess.Popen(  # noqa: S603
                     [sys.executable, "-m", "recjob.paper.worker", str(request)],
-                    env=os.environ | place.variables,
+                    env=module_environment() | place.variables,
                     stdin=subprocess.PIPE,  # its end tells the worker that we are gone
                     stdout=subprocess.PIPE,
                     text=True,

@@ -113,7 +113,8 @@ def freeze_trunk(
     rows = np.full(data.catalog.n_items, -1, np.int64)
     rows[usable] = np.arange(usable.size)
     global _last
-    key = _digest(model, data.picture_rows[usable], shape, compute)
+    fits = int(np.prod(shape, dtype=np.int64)) * kind.itemsize <= MEMORY_BYTES
+    key = _digest(model, data.picture_rows[usable], f"{shape} {fits} {compute}")
     if _last is not None and _last.pixels is data.pixels and _last.key == key:
         return FrozenFeatures(_last.features, rows)
     _last = None  # before the next is held
@@ -134,7 +135,7 @@ def freeze_trunk(
             if on_progress is not None:
                 on_progress(done, usable.size, "pictures read by the frozen backbone")
 
-    if int(np.prod(shape, dtype=np.int64)) * kind.itemsize <= MEMORY_BYTES:
+    if fits:
         features = _in_memory(blocks(), shape, kind)
     else:
         features = _in_file(blocks(), shape, kind, settings.home)
@@ -142,11 +143,9 @@ def freeze_trunk(
     return FrozenFeatures(features, rows)
 
 
-def _digest(
-    model: OutfitRecommender, rows: Int64Array, shape: tuple[int, ...], compute: Compute
-) -> str:
-    """Of the trunk's weights, the pictures' places and how they are read."""
-    digest = hashlib.sha256(f"{model.backbone.name} {shape} {compute}".encode())
+def _digest(model: OutfitRecommender, rows: Int64Array, how: str) -> str:
+    """Of the trunk's weights, the pictures' places and how they are read and kept."""
+    digest = hashlib.sha256(f"{model.backbone.name} {how}".encode())
     digest.update(rows.tobytes())
     for name, tensor in model.backbone.trunk.state_dict().items():
         digest.update(name.encode())

@@ -55,8 +55,9 @@ def test_its_quality_is_that_of_its_model(study: Study) -> None:
     """Scored anew, pair by pair, with the stored model."""
     run, data = study.student("n-pair"), study.data
     stored = run.load()
+    settings = study.settings
     features = item_features(
-        stored.model, data, study.settings, choose_compute(study.settings.compute)
+        stored.model, data, settings, choose_compute(settings.compute), settings.student
     )
     users = stored.model.users.weight.detach().numpy()
     lists = study.lists["random"]
