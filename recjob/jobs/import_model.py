@@ -74,7 +74,8 @@ def _check_loads(context: JobContext, record: ModelRecord, folder: Path) -> None
     if record.role == "autoencoder":
         load_autoencoder(folder)
     else:
-        check_image_size(str(folder), load_recommender(folder), context.settings)
+        stored = load_recommender(folder)
+        check_image_size(str(folder), record.role, stored, context.settings)
 
 
 def _registered(context: JobContext, model_id: str) -> ModelRow | None:

@@ -15,7 +15,7 @@ from recjob.catalog.tables import FolderTables, read_folder
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.training_site import open_pictures
+from recjob.jobs.training_site import open_pictures, picture_sizes
 from recjob.store.catalog_import import TableCounts, write_tables
 from recjob.store.catalog_store import known_items, known_outfits
 
@@ -113,10 +113,9 @@ def _pack(context: JobContext, tables: FolderTables) -> ImageReport:
     """Each file is decoded once for all the sizes that the settings name."""
     settings = context.settings
     images = tables.items["image"].to_pylist()
-    sizes = {settings.images.size, settings.teacher.image_size or settings.images.size}
     with progress_bar("pictures", len(images)) as bar:
         return pack_sizes(
-            [open_pictures(settings, size) for size in sorted(sizes)],
+            [open_pictures(settings, size) for size in picture_sizes(settings)],
             tables.pictures,
             images,
             settings.images,

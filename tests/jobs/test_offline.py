@@ -26,11 +26,14 @@ from recjob.jobs.offline import FolderSite, run_offline
 from recjob.jobs.runner import run_job
 from recjob.jobs.train_autoencoder import AutoencoderResult, train_autoencoder
 from recjob.jobs.train_teacher import TrainedResult, train_teacher
+from recjob.jobs.training_site import training_data
 from recjob.jobs.workspace import on_database
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
 from recjob.store.database import Database
+from recjob.training.compute import choose_compute
+from recjob.training.teacher_scores import TeacherScores, freeze_teacher
 from tests.command_line import Run
 from tests.jobs.conftest import Trained
 
@@ -162,6 +165,34 @@ def test_a_teacher_of_other_pictures_is_refused(offline: Trained, site: FolderSi
     elsewhere = FolderSite(offline.data, site.settings.home, other, MemoryMonitor())
     with pytest.raises(DataError, match=r"pictures of 64 pixels, the settings say .* 96"):
         elsewhere.recommender("teacher")
+
+
+@pytest.mark.system
+def test_the_teacher_may_see_larger_pictures_than_the_student(
+    offline: Trained, tmp_path: Path
+) -> None:
+    """What the student is told comes from the teacher's own pictures of the items."""
+    alone = {"weights": "none", "image_size": 96}, {"weights": "none", "contrastive_weight": 0.0}
+    teacher = offline.settings.teacher.model_copy(update=alone[0])
+    student = offline.settings.student.model_copy(update=alone[1])
+    settings = offline.settings.model_copy(update={"teacher": teacher, "student": student})
+    run_offline(train_teacher, offline.data, tmp_path, settings)
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {"64", "96"}
+    result = run_offline(distill, offline.data, tmp_path, settings)
+    stored = load_recommender(tmp_path / "teacher")
+    assert (stored.image_size, load_recommender(tmp_path / "student").image_size) == (96, 64)
+    with MemoryMonitor() as monitor:
+        site = FolderSite(offline.data, tmp_path, settings, monitor)
+        gaps = {}
+        for size in (64, 96):
+            data = training_data(site.read_shop(size), settings)
+            compute = choose_compute(settings.compute)
+            frozen = freeze_teacher(stored.model, stored.user_ids, data, settings, compute)
+            gaps[size] = TeacherScores(data, frozen, compute, settings.seed).gap
+    assert result.notes["teacher_gap"] == pytest.approx(gaps[96], rel=1e-6)
+    assert gaps[64] != pytest.approx(gaps[96], rel=1e-3)
+    with pytest.raises(DataError, match=r"pictures of 96 pixels, the .* images.size = 64"):
+        run_offline(distill, offline.data, tmp_path, offline.settings)
 
 
 def test_a_damaged_record(offline: Trained, site: FolderSite) -> None:
