@@ -21,7 +21,7 @@ from recjob.catalog.catalog import (
     Int32Array,
     Int64Array,
 )
-from recjob.store.bulk import copy_out, copy_table_out
+from recjob.store.bulk import EPOCH_MICROSECONDS, copy_out, copy_table_out
 
 
 @dataclass(frozen=True)
@@ -194,15 +194,16 @@ class _Positives(TypedDict):
 def _positives(connection: Connection, keys: CatalogKeys) -> _Positives:
     rows = copy_out(
         connection,
-        "SELECT user_key, outfit_key, "
-        "coalesce((extract(epoch FROM at) * 1000000)::bigint, CAST(%(no_time)s AS bigint)), "
+        # On the wire a time is microseconds since 2000, and -infinity the least int64: NO_TIME.
+        "SELECT user_key, outfit_key, coalesce(at, '-infinity'), "
         "coalesce(part, CAST(%(no_part)s AS smallint)) FROM interaction",
         {"user": "i4", "outfit": "i4", "at": "i8", "part": "i2"},
-        {"no_time": NO_TIME, "no_part": NO_PART},
+        {"no_part": NO_PART},
     )
     pairs = np.stack([keys.user_index(rows["user"]), keys.outfit_index(rows["outfit"])], axis=1)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     at, part = rows["at"][order], rows["part"][order].astype(np.int8)
+    at[at != NO_TIME] += EPOCH_MICROSECONDS
     return {
         "positives": np.ascontiguousarray(pairs[order]),
         "positive_at": at if (at != NO_TIME).any() else None,
