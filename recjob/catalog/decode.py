@@ -131,6 +131,7 @@ def decode_sizes(
         for (width, height), (picture, alike) in drafts.items():
             with room.hold(width * height) if room else nullcontext():
                 orientation = _orientation(picture)
+                picture.load()
                 coloured = _colours(picture)
                 squares.update((size, _square(coloured, orientation, size)) for size in alike)
         return squares
@@ -160,7 +161,11 @@ def _draft(picture: Image.Image, size: int) -> None:
 def _square(coloured: Image.Image, orientation: int, size: int) -> UInt8Array:
     longest = max(coloured.size)
     width, height = (max(1, round(side * size / longest)) for side in coloured.size)
-    resized = coloured.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+    resized = coloured
+    if coloured.size != (width, height):
+        resized = coloured.resize(
+            (width, height), Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP
+        )
     if orientation in _TURNS:
         resized = resized.transpose(_TURNS[orientation])
     if resized.mode == "RGB" and resized.size == (size, size):
