@@ -9,7 +9,7 @@ import time
 import pytest
 
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.stopping import Stopping, stop_if_asked
+from recjob.jobs.stopping import Stopping, stop_if_asked, stopping_between_steps
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -88,4 +88,41 @@ def test_a_job_that_ended_stops_nobody() -> None:
         job()
     stop_if_asked()
     with Stopping(5).listening():
+        stop_if_asked()
+
+
+def test_between_steps_the_next_one_stops_it() -> None:
+    """What is done before and after the check is whole."""
+    reached: list[str] = []
+
+    def job() -> None:
+        with Stopping(5).listening(), stopping_between_steps(), progress_bar("steps", 9) as bar:
+            for _ in range(9):
+                signal.raise_signal(signal.SIGTERM)
+                reached.append("whole")
+                bar.by(1)
+                reached.append("too far")
+
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    assert reached == ["whole"]
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_step_that_takes_too_long_is_given_up() -> None:
+    def job() -> None:
+        with Stopping(0.05).listening(), stopping_between_steps():
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(5)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    assert time.monotonic() - start < 2
+
+
+def test_steps_without_a_job_are_stopped_by_nobody() -> None:
+    with stopping_between_steps():
         stop_if_asked()
