@@ -168,7 +168,7 @@ def test_named_settings_exist() -> None:
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    files = {"csv", "json", "safetensors"}
+    files = {"csv", "json", "md", "safetensors"}
     wrong = [
         f"{page.name}: {section}.{key}"
         for page in GUIDES
