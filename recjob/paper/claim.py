@@ -9,6 +9,7 @@ import numpy as np
 
 from recjob.catalog.catalog import BoolArray
 from recjob.catalog.drawn_truth import is_drawn_from, looks_drawn, truly_liked, users_in
+from recjob.catalog.judged_files import write_judged
 from recjob.catalog.split import Part
 from recjob.catalog.synthetic import Simulation, simulate
 from recjob.evaluation.bootstrap import Bootstrap, Interval
@@ -31,6 +32,8 @@ from recjob.training.compute import choose_compute
 
 NAME: Final = "claim"
 TITLE: Final = "The claim: outfits with d < 0 are truly liked"
+JUDGED_FILE: Final = "claim-judged.csv"
+"""For somebody who knows the truth of data that do not tell it."""
 
 
 def needs(study: Study) -> Sequence[RunSpec]:
@@ -40,7 +43,7 @@ def needs(study: Study) -> Sequence[RunSpec]:
 
 
 def build(study: Study) -> Artifact:
-    """A row for each teacher."""
+    """A row for each teacher; what the last of them judged is written beside the table."""
     world = _world(study)
     rows = [_row(study, world, spec) for spec in needs(study)]
     notes = [
@@ -49,6 +52,8 @@ def build(study: Study) -> Artifact:
         "Held-out lift: the same without the truth, by Bayes: the share of held-out positives "
         "with d < 0 over the share of random outfits with d < 0. It presumes that what users post "
         "is a fair sample of what they like.",
+        f"{JUDGED_FILE} has the random outfits of the last teacher with its scores and d (alpha "
+        "is 1 / its gap), to be held against a truth that is not in the data.",
     ]
     if world is None:
         notes.append(
@@ -75,6 +80,11 @@ def _row(study: Study, world: Simulation | None, spec: RunSpec) -> tuple[Cell, .
         random, held_out = _judged(study, spec)
     except NotRunError as error:
         return (spec.label, *[None] * 8, f"{NOT_RUN}: {error}")
+    catalog = study.data.catalog
+    # Without a gap the teacher knows nothing, and the sign of d, which alpha keeps, says so.
+    alpha = 1 / random.gap if random.gap > 0 else 1.0
+    judged = (random.users, random.items, random.score, alpha * random.margin)
+    write_judged(study.out / JUDGED_FILE, catalog, *judged)
     options = study.settings.evaluation
     bootstrap = Bootstrap(options.bootstrap_draws, options.confidence, study.settings.seed)
     by_bayes: HeldOutLift | None = None
@@ -82,7 +92,7 @@ def _row(study: Study, world: Simulation | None, spec: RunSpec) -> tuple[Cell, .
         by_bayes = held_out_lift(random, held_out, bootstrap)
     known: Hits | None = None
     if world is not None:
-        known = hits(random, _liked(study, world, random), 1 / random.gap, bootstrap)
+        known = hits(random, _liked(study, world, random), alpha, bootstrap)
     return (
         spec.label,
         int(random.users.size),

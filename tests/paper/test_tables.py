@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow.csv
 import pytest
 
 from recjob.catalog.catalog import PADDING
@@ -174,6 +175,11 @@ def test_the_claim_on_drawn_data(study: Study) -> None:
     assert 0 < row["Liked, of all"] < 0.5
     assert row["Lift"] == pytest.approx(row["Liked, of d < 0"] / row["Liked, of all"])
     assert row["Held-out lift"] > 0
+    judged = pyarrow.csv.read_csv(study.out / claim.JUDGED_FILE)
+    assert judged.num_rows == row["Random outfits"]
+    d = judged["d"].to_numpy()
+    assert (d < 0).mean() == pytest.approx(row["d < 0"])
+    assert d.mean() == pytest.approx(1)  # alpha is in units of the gap
 
 
 def test_the_claim_where_the_truth_is_unknown(study: Study) -> None:
