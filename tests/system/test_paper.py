@@ -63,9 +63,9 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as killed:
-        wait_for(lambda: runs.is_dir() and any(runs.glob("*/run.json")))
+        wait_for(lambda: runs.is_dir() and any(runs.glob("[!.]*/run.json")))
         killed.send_signal(signal.SIGKILL)
-    there = len(list(runs.glob("*/run.json")))
+    there = len(list(runs.glob("[!.]*/run.json")))
     first = run()
     assert first["runs_kept"] >= there >= 1
     assert (first["runs_failed"], first["kept"][1:]) == ([], [])
