@@ -105,7 +105,7 @@ def register_student(context: JobContext, size: ShopSize, seed: int) -> JobResul
     model = OutfitRecommender("xs", known).eval()
     rows = shop.picture_rows[shop.picture_rows >= 0][:CALIBRATION_PICTURES]
     pixels = torch.from_numpy(np.asarray(shop.pictures.pixels[rows]))
-    _spread_features(model, pixels_to_channels_first(pixels))
+    spread_features(model, pixels_to_channels_first(pixels))
     user_ids = tuple(user_names(known).tolist())
     record = new_record("student", shop.catalog, context.settings.student, {}, seed)
     with context.artifacts.write_model(record.model_id) as folder:
@@ -116,8 +116,11 @@ def register_student(context: JobContext, size: ShopSize, seed: int) -> JobResul
 
 
 @torch.no_grad()
-def _spread_features(model: OutfitRecommender, pixels: torch.Tensor) -> None:
-    """Scale and shift the last layer so that features have mean 0 and deviation 1."""
+def spread_features(model: OutfitRecommender, pixels: torch.Tensor) -> None:
+    """Scale and shift the last layer so that features have mean 0 and deviation 1.
+
+    Those of an untrained model hardly differ from picture to picture.
+    """
     last = model.head[-1]
     assert isinstance(last, nn.Linear)
     features = model.encode_items(pixels)

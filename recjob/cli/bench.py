@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recjob.cli.bench_training import bench_images_command
+from recjob.cli.bench_training import bench_images_command, bench_train_command
 from recjob.cli.output import JsonOption, SettingsOption, print_json, print_values
 from recjob.settings import load_settings
 
@@ -15,6 +15,7 @@ bench_app = typer.Typer(
     no_args_is_help=True, help="Measure speed beside the peers, in one run on this machine."
 )
 bench_app.command("images")(bench_images_command)
+bench_app.command("train")(bench_train_command)
 
 
 @bench_app.command("topk")
