@@ -61,9 +61,14 @@ class Backbone(nn.Module):
     def _build_alexnet(self, size: ModelSize, dropout: float) -> None:
         self._least_side, self._most_side = 0, None
         self._normalise_by(IMAGENET_MEAN, IMAGENET_DEVIATION)
-        layers = alexnet().features
+        device = torch.get_default_device()
+        with torch.device("meta"):  # its classifier, of 58 million weights, is not drawn
+            layers = alexnet().features
+        layers.to_empty(device=device)
         for layer in layers:
-            if isinstance(layer, nn.ReLU):
+            if isinstance(layer, nn.Conv2d) and device.type != "meta":
+                layer.reset_parameters()
+            elif isinstance(layer, nn.ReLU):
                 layer.inplace = False  # an exported graph and autograd read every activation
         self.trunk = layers
         if size == "xs":
