@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,3 +205,38 @@ def test_a_run_is_the_same_wherever_it_is_computed(study: Study, tmp_path: Path)
     spec = other.student_spec("n-pair")
     run = compute_run(other, spec, lambda done, total, note: None)
     assert run.quality == study.run(spec).quality
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(study: Study, tmp_path: Path) -> None:
+    settings = study.settings.model_copy(
+        update={
+            "student": study.settings.student.model_copy(update={"checkpoint_minutes": 1e-9}),
+        }
+    )
+    other = replace(study, out=tmp_path, settings=settings)
+    spec = other.student_spec("n-pair")
+    steps: list[int] = []
+
+    @contextmanager
+    def killing(label: str) -> Iterator[Progress]:
+        def told(done: int, total: int, note: str) -> None:
+            steps.append(done)
+            if done == 3:
+                raise KeyboardInterrupt
+
+        yield told
+
+    with pytest.raises(KeyboardInterrupt):
+        compute_missing(other, [spec], killing, said_nothing)
+    assert not is_done(other, spec)
+    assert checkpoint_folder(other, spec).is_dir()
+    steps.clear()
+
+    @contextmanager
+    def counting(label: str) -> Iterator[Progress]:
+        yield lambda done, total, note: steps.append(done)
+
+    compute_missing(other, [spec], counting, said_nothing)
+    assert min(steps) > 1
+    assert not checkpoint_folder(other, spec).exists()
+    assert other.run(spec).quality == study.run(spec).quality
