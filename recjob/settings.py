@@ -104,7 +104,7 @@ class TrainingSettings(Section):
     """The trunk stays as it starts, its features are computed once, and the rest trains on them:
     minutes instead of hours."""
     compile: bool = False
-    """The trunk is compiled by torch.compile: worth its minutes of compiling in long runs."""
+    """The trunk is compiled by torch.compile: for long runs on GPUs; on a CPU it gains nothing."""
     prefetch: int = Field(2, ge=0)
     """Batches drawn and gathered ahead by a thread of their own; 0: none."""
     checkpoint_minutes: float = Field(10.0, ge=0)

@@ -43,6 +43,8 @@ class SmallMapConv2d(nn.Conv2d):
         self.weight = like.weight
         self.bias = like.bias
 
+    # Traced, it would fall back to oneDNN's weight gradient.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, O, H', W')`."""
         quick = (
