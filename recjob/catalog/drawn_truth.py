@@ -71,6 +71,13 @@ def is_drawn_from(world: Simulation, catalog: Catalog) -> bool:
     return bool(np.isin(liked, true).all())
 
 
+def liked_in(
+    world: Simulation, catalog: Catalog, users: Int32Array, outfits: Int32Array
+) -> BoolArray:
+    """`truly_liked` of users and items of a catalog that is drawn from `world`."""
+    return truly_liked(world, users_in(world, catalog)[users], outfits)
+
+
 def users_in(world: Simulation, catalog: Catalog) -> Int32Array:
     """(n_users,) the simulation's index of each user of a catalog that is drawn from `world`."""
     index = {user_id: number for number, user_id in enumerate(world.user_ids)}

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Int64Array
 from recjob.catalog.decode import Decoded, DecodingRoom, UInt8Array, decode_file
+from recjob.catalog.disk import replace_file
 from recjob.catalog.picture_source import PictureSource
 from recjob.errors import DataError, SettingsError, TemporaryError
 from recjob.settings import ImageSettings
@@ -84,7 +85,7 @@ class PackedImages:
             with _locked(folder):
                 if not index.exists():
                     (folder / "pixels.u8").touch()
-                    _replace(index, f"{_MAGIC}{size}\n".encode())
+                    replace_file(index, f"{_MAGIC}{size}\n".encode())
         return cls(folder, size)
 
     def __len__(self) -> int:
@@ -278,7 +279,7 @@ class _Writer:
             self._file.flush()
             os.fsync(self._file.fileno())
             lines = "\n".join([f"{_MAGIC}{self.size}", *self._names, ""])
-            _replace(self._folder / "index.txt", lines.encode())
+            replace_file(self._folder / "index.txt", lines.encode())
         self._committed = len(self._names)
         end = time.monotonic()
         self._rest_until = end + _COMMIT_REST * (end - start)
@@ -305,17 +306,3 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.split import split_parts
 from recjob.errors import UserError
-from recjob.evaluation.bootstrap import Interval
-from recjob.evaluation.comparison import paired_differences
+from recjob.evaluation.comparison import PairedDifference, paired_differences
 from recjob.inference.model_files import load_recommender
 from recjob.jobs.evaluate import Negatives, bootstrap_of, lists_of_test_part
 from recjob.jobs.model_vectors import model_vectors
@@ -19,25 +17,6 @@ from recjob.store.models import ModelRow, model
 
 ACTIVE = ("student", "teacher")
 """Words that stand for the active model of a role."""
-
-
-class MetricDifference(BaseModel):
-    """One metric of both models, and A minus B over the same users."""
-
-    model_config = ConfigDict(frozen=True)
-
-    metric: str
-    mean_a: float
-    mean_b: float
-    difference: float
-    interval: Interval | None
-    """Of the difference; None without `evaluation.bootstrap_draws`."""
-    better: float
-    """Share of the users for whom A is better."""
-    worse: float
-    equal: float
-    p_value: float
-    """Two-sided sign-flip permutation test of the difference being 0."""
 
 
 class CompareResult(JobResult):
@@ -51,7 +30,7 @@ class CompareResult(JobResult):
     negatives: Negatives
     confidence: float
     """Of the intervals."""
-    differences: tuple[MetricDifference, ...]
+    differences: tuple[PairedDifference, ...]
 
 
 def compare(
@@ -99,7 +78,7 @@ def compare(
         positives=len(lists.user),
         negatives=negatives,
         confidence=settings.evaluation.confidence,
-        differences=tuple(MetricDifference(**vars(found)) for found in differences),
+        differences=differences,
     )
 
 

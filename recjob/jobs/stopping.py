@@ -50,29 +50,34 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        alarm = signal.signal(signal.SIGALRM, self._interrupt)
-        self._in_shard = True
-        try:
-            yield
-        finally:
-            self._in_shard = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, alarm)
-        if self._asked:
-            raise KeyboardInterrupt
+        with self._alarm():
+            self._in_shard = True
+            try:
+                yield
+            finally:
+                self._in_shard = False
+        self.check()
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
         """Work whose state can be saved between its steps, at `check`, and nowhere else."""
-        alarm = signal.signal(signal.SIGALRM, self._interrupt)
-        self._between_steps = True
+        with self._alarm():
+            self._between_steps = True
+            try:
+                yield
+            finally:
+                self._between_steps = False
+        self.check()
+
+    @contextmanager
+    def _alarm(self) -> Iterator[None]:
+        """The end of the grace time, which `_terminate` starts, interrupts the block."""
+        before = signal.signal(signal.SIGALRM, self._interrupt)
         try:
             yield
         finally:
-            self._between_steps = False
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, alarm)
-        self.check()
+            signal.signal(signal.SIGALRM, before)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.catalog import Catalog, Int8Array, Int32Array
-from recjob.catalog.drawn_truth import is_drawn_from, looks_drawn, truly_liked, users_in
+from recjob.catalog.drawn_truth import is_drawn_from, liked_in, looks_drawn
 from recjob.catalog.judged_files import read_truth, write_judged
 from recjob.catalog.split import Part, part_positives
 from recjob.catalog.synthetic import simulate
@@ -93,7 +93,7 @@ def measure_truth(
     left_out = 0
     if world is not None:
         source = "drawn"
-        liked = truly_liked(world, users_in(world, catalog)[judged.users], judged.items)
+        liked = liked_in(world, catalog, judged.users, judged.items)
     elif known is not None:
         source = "file"
         with_d = np.isin(known.users, training[:, 0])

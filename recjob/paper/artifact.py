@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+from recjob.catalog.disk import replace_file
 
 DIGITS: Final = ((1.0, 4), (10.0, 2))
 """Digits after the point in Markdown of numbers up to a size (AUC, lift), else one (seconds); CSV
@@ -164,18 +165,8 @@ def write_artifact(folder: Path, artifact: Artifact, provenance: Mapping[str, An
         ("csv", text.getvalue()),
         ("json", json.dumps(value, ensure_ascii=False, indent=1) + "\n"),
     ):
-        written.append(write_text(folder / f"{artifact.name}.{suffix}", content))
+        written.append(replace_file(folder / f"{artifact.name}.{suffix}", content.encode()))
     return written
-
-
-def write_text(path: Path, content: str) -> Path:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.new")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return unfinished.replace(path)
 
 
 def _published(table: Table | None) -> list[dict[str, str | int | float | None]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from recjob.paper.artifact import Artifact, Cell, Table
-from recjob.paper.points import METRIC_COLUMNS, cells, notes, point, student_specs
-from recjob.paper.rows import FROZEN, Repeats, difference, told_difference
+from recjob.paper.points import METRIC_COLUMNS, cells, notes, student_specs
+from recjob.paper.rows import FROZEN, Repeats, difference, finished, told_difference
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
 
@@ -54,4 +54,4 @@ def build(study: Study) -> Artifact:
 
 def _variant(study: Study, name: str, values: dict[str, Any]) -> Repeats:
     specs = student_specs(study, "fnd-cl", **values)
-    return point(study, name + (FROZEN if any(spec.frozen for spec in specs) else ""), specs)
+    return finished(study, name + (FROZEN if any(spec.frozen for spec in specs) else ""), specs)

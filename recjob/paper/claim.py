@@ -7,8 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from recjob.catalog.catalog import BoolArray
-from recjob.catalog.drawn_truth import is_drawn_from, looks_drawn, truly_liked, users_in
+from recjob.catalog.drawn_truth import is_drawn_from, liked_in, looks_drawn
 from recjob.catalog.judged_files import write_judged
 from recjob.catalog.split import Part
 from recjob.catalog.synthetic import Simulation, simulate
@@ -92,7 +91,8 @@ def _row(study: Study, world: Simulation | None, spec: RunSpec) -> tuple[Cell, .
         by_bayes = held_out_lift(random, held_out, bootstrap)
     known: Hits | None = None
     if world is not None:
-        known = hits(random, _liked(study, world, random), alpha, bootstrap)
+        liked = liked_in(world, catalog, random.users, random.items)
+        known = hits(random, liked, alpha, bootstrap)
     return (
         spec.label,
         int(random.users.size),
@@ -129,10 +129,6 @@ def _world(study: Study) -> Simulation | None:
         return None
     world = simulate(settings.demo, settings.seed)
     return world if is_drawn_from(world, catalog) else None
-
-
-def _liked(study: Study, world: Simulation, judged: Judged) -> BoolArray:
-    return truly_liked(world, users_in(world, study.data.catalog)[judged.users], judged.items)
 
 
 def _told(interval: Interval | None) -> str | None:

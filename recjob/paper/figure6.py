@@ -13,11 +13,11 @@ from recjob.paper.points import (
     cells,
     notes,
     panels,
-    point,
     student,
     student_specs,
     teacher_specs,
 )
+from recjob.paper.rows import finished
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import METHOD_NAMES, Method, Study
 
@@ -48,7 +48,7 @@ def build(study: Study) -> Artifact:
         METHOD_NAMES[method]: [student(study, method, size=size) for size in sizes]
         for method in METHODS
     }
-    teacher = point(study, "Teacher", teacher_specs(study))
+    teacher = finished(study, "Teacher", teacher_specs(study))
     rows: list[tuple[Cell, ...]] = [
         (name, size.upper(), *cells(found))
         for name, points in lines.items()

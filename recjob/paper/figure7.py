@@ -14,9 +14,9 @@ from recjob.paper.points import (
     cells,
     notes,
     panels,
-    point,
     student_specs,
 )
+from recjob.paper.rows import finished
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
 from recjob.settings import StudentSettings
@@ -38,7 +38,7 @@ def build(study: Study) -> Artifact:
     """The table and the plot."""
     sizes = _sizes(study)
     specs = [_fnd_cl(study, size) for size in sizes]
-    points = [point(study, "FND-CL", of_size) for of_size in specs]
+    points = [finished(study, "FND-CL", of_size) for of_size in specs]
     rows: list[tuple[Cell, ...]] = [
         (found.name, size, _rate(of_size[0]), *cells(found))
         for size, of_size, found in zip(sizes, specs, points, strict=True)

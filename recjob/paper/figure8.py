@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 
 from recjob.catalog.catalog import PADDING, Catalog, Int32Array
+from recjob.catalog.disk import replace_file
 from recjob.catalog.table_columns import ITEM_SEPARATOR
 from recjob.errors import SettingsError
 from recjob.inference.embedding import embed_outfits
 from recjob.inference.torch_engine import TorchEngine
-from recjob.paper.artifact import NOT_RUN, Artifact, Cell, Table, write_text
+from recjob.paper.artifact import NOT_RUN, Artifact, Cell, Table
 from recjob.paper.execute import frozen_teacher
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.space import CANDIDATES, Space, user_outfit_space
@@ -84,7 +85,7 @@ def build(study: Study) -> Artifact:
 
     def plot(path: Path) -> None:
         plot_space(path, found, pictures, names)
-        write_text(path.parent / JUDGED_FILE, judged_csv(space, catalog))
+        replace_file(path.parent / JUDGED_FILE, judged_csv(space, catalog).encode())
 
     rows = [_row(space, place, name) for place, name in enumerate(names)]
     shown = [int((found.kind == kind).sum()) for kind in (FALSE_NEGATIVE, TEST_POSITIVE)]

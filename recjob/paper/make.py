@@ -14,8 +14,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from recjob import __version__
+from recjob.catalog.disk import replace_file
 from recjob.errors import RecjobError, UserError
-from recjob.paper.artifact import KEY, write_artifact, write_text
+from recjob.paper.artifact import KEY, write_artifact
 from recjob.paper.catalogue import MODULES, ArtifactModule, artifact_module
 from recjob.paper.opening import open_study
 from recjob.paper.run_spec import RunSpec
@@ -188,7 +189,7 @@ def write_index(out: Path) -> Path:
             suffixes = ["md", "csv", "json", *(["png"] if (out / f"{name}.png").is_file() else [])]
             links = ", ".join(f"[{suffix}]({name}.{suffix})" for suffix in suffixes)
             lines.append(f"- {value['title']}: {links}")
-    return write_text(out / INDEX_FILE, "\n".join(lines) + "\n")
+    return replace_file(out / INDEX_FILE, ("\n".join(lines) + "\n").encode())
 
 
 def _key(study: Study, module: ArtifactModule, specs: list[RunSpec]) -> str:

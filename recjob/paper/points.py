@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from recjob.paper.artifact import NOT_RUN, Cell
 from recjob.paper.plots import Panel, Reference, Series
-from recjob.paper.rows import Repeats
+from recjob.paper.rows import Repeats, finished
 from recjob.paper.run_spec import RunSpec
-from recjob.paper.study import METHOD_NAMES, Method, NotRunError, Study
+from recjob.paper.study import METHOD_NAMES, Method, Study
 
 METRIC_TITLES: Final = {"auc": "AUC", "ndcg_mean": "NDCG"}
 """The two panels of the paper's plots; its NDCG is `ndcg_mean`."""
@@ -30,20 +30,9 @@ def teacher_specs(study: Study) -> list[RunSpec]:
     return [study.teacher_spec(repeat) for repeat in study.figure_repeats]
 
 
-def point(study: Study, name: str, specs: Sequence[RunSpec]) -> Repeats:
-    """What there is of the runs of a point."""
-    runs, reasons = [], []
-    for spec in specs:
-        try:
-            runs.append(study.run(spec))
-        except NotRunError as error:
-            reasons.append(str(error))
-    return Repeats(name, tuple(runs), "; ".join(dict.fromkeys(reasons)))
-
-
 def student(study: Study, method: Method, **overrides: Any) -> Repeats:
     """The point of a method with other keys of StudentSettings."""
-    return point(study, METHOD_NAMES[method], student_specs(study, method, **overrides))
+    return finished(study, METHOD_NAMES[method], student_specs(study, method, **overrides))
 
 
 def cells(found: Repeats) -> tuple[Cell, ...]:

@@ -66,6 +66,11 @@ def repeats(study: Study, row: MethodRow, hard: bool = False, freeze: bool = Fal
     name = row.name + (FROZEN if any(spec.frozen for spec in specs) else "")
     if row.specs is None:
         return Repeats(name, (), NOT_BUILT)
+    return finished(study, name, specs)
+
+
+def finished(study: Study, name: str, specs: Sequence[RunSpec]) -> Repeats:
+    """What there is of some runs."""
     runs, reasons = [], []
     for spec in specs:
         try:

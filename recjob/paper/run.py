@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recjob.catalog.disk import sync_file, sync_folder
 from recjob.errors import DataError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.model.autoencoder import Autoencoder
@@ -133,10 +133,11 @@ def write_run(
         pq.write_table(_per_user_table(per_user), new / USERS_FILE)
     values = {name: getattr(run, name) for name in Run.__dataclass_fields__ if name != "folder"}
     (new / RUN_FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
-    for path in (*new.iterdir(), new):
-        _sync(path)
+    for path in new.iterdir():
+        sync_file(path)
+    sync_folder(new)
     new.rename(run.folder)
-    _sync(run.folder.parent)
+    sync_folder(run.folder.parent)
 
 
 def _per_user_table(per_user: dict[ListKind, PerUser]) -> pa.Table:
@@ -150,11 +151,3 @@ def _per_user_table(per_user: dict[ListKind, PerUser]) -> pa.Table:
             },
         }
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

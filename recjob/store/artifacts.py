@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from recjob.catalog.disk import sync_file, sync_folder
 from recjob.catalog.hashing import file_sha256
 from recjob.errors import DataError, NotFoundError
 from recjob.store.storage import (
@@ -28,8 +29,6 @@ from recjob.store.storage import (
     open_storage,
     remove_path,
     safe_name,
-    sync_file,
-    sync_folder,
     unsafe,
 )
 

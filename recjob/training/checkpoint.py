@@ -26,6 +26,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from recjob.catalog.catalog import Catalog
+from recjob.catalog.disk import sync_file, sync_folder
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.inference.tensor_files import writing_tensors
 from recjob.settings import AutoencoderSettings, Settings, TrainingSettings
@@ -67,11 +68,11 @@ class CheckpointFolder:
         try:
             with writing_tensors(new):
                 save_file(plain, new, header)
-            _to_disk(new)
+            sync_file(new)
             new.rename(self.path / STATE_FILE)
         finally:
             new.unlink(missing_ok=True)
-        _to_disk(self.path)
+        sync_folder(self.path)
 
     def read(self) -> bytes:
         """The file of the last state; empty where there is none."""
@@ -223,15 +224,6 @@ def _digest(*values: Tensor | NDArray[Any]) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def named_part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -193,12 +193,12 @@ class Deadly(FolderPictures):
 
 def deadly_replace(path, content):
     if moment == "new index":
-        path.with_suffix(".new").write_bytes(content[:-20])
+        path.with_name(f".{path.name}.new").write_bytes(content[:-20])
     if moment == "index":
         replace(path, content)
     os.kill(os.getpid(), signal.SIGKILL)
 
-replace = images._replace
+replace = images.replace_file
 images.PackedImages.open(store, 32)
 for moment in (1, 63, 150, "pixels", "new index", "index", 1, 129):
     before = len(images.PackedImages(store, 32))
@@ -206,7 +206,7 @@ for moment in (1, 63, 150, "pixels", "new index", "index", 1, 129):
     child = os.fork()
     if child == 0:
         if not reads:
-            images._replace = deadly_replace
+            images.replace_file = deadly_replace
         images.PackedImages(store, 32).add(Deadly(reads), names, ImageSettings(workers=2))
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -296,9 +296,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     store = PackedImages.open(folder, SIZE)
     names = pictures(tmp_path / "shop", 3)
-    (folder / "index.new").symlink_to("/dev/full")
+    (folder / ".index.txt.new").symlink_to("/dev/full")
     with pytest.raises(TemporaryError, match="the disk is full"):
         store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS)
-    (folder / "index.new").unlink()
+    (folder / ".index.txt.new").unlink()
     assert len(PackedImages.open(folder, SIZE)) == 0
     assert store.add(FolderPictures(tmp_path / "shop"), names, SETTINGS).added == 3

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recjob.model.losses.checks import check_temperature
+from recjob.model.losses.views import view_logits
 
 
 def nt_xent_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -23,16 +23,6 @@ def nt_xent_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Raises:
         ValueError: on other shapes, or a temperature that is not above 0.
     """
-    check_temperature(temperature)
-    if first.ndim != 2 or first.shape != second.shape or first.shape[0] == 0:
-        raise ValueError(
-            "first and second must be (N, d) with N > 0, "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
-    n = first.shape[0]
-    views = functional.normalize(torch.cat([first, second]), dim=1)
-    similarity = views @ views.T / temperature
-    itself = torch.eye(2 * n, dtype=torch.bool, device=views.device)
-    logits = similarity.masked_fill(itself, -torch.inf)
-    other_view = torch.arange(2 * n, device=views.device).roll(n)
+    logits = view_logits(first, second, temperature)
+    other_view = torch.arange(len(logits), device=logits.device).roll(len(first))
     return functional.cross_entropy(logits, other_view)

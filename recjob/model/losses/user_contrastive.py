@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from recjob.model.losses.checks import check_temperature
+from recjob.model.losses.views import view_logits
 
 
 def user_contrastive_loss(
@@ -31,19 +30,10 @@ def user_contrastive_loss(
     Raises:
         ValueError: on other shapes, or a temperature that is not above 0.
     """
-    check_temperature(temperature)
-    if first.ndim != 2 or first.shape != second.shape or first.shape[0] == 0:
-        raise ValueError(
-            "first and second must be (N, d) with N > 0, "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
+    logits = view_logits(first, second, temperature)
     if users.shape != first.shape[:1]:
         raise ValueError(f"users must be ({first.shape[0]},), got {tuple(users.shape)}")
-    views = functional.normalize(torch.cat([first, second]), dim=1)
-    similarity = views @ views.T / temperature
-    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
-    total = torch.logsumexp(similarity.masked_fill(itself, -torch.inf), dim=1)
-    user = users.to(views.device).repeat(2)
-    same_user = (user[:, None] == user) & ~itself
-    own_mean = (similarity * same_user).sum(dim=1) / same_user.sum(dim=1)
-    return (total - own_mean).mean()
+    user = users.to(logits.device).repeat(2)
+    right = (user[:, None] == user) & logits.isfinite()
+    own_mean = logits.masked_fill(~right, 0).sum(dim=1) / right.sum(dim=1)
+    return (torch.logsumexp(logits, dim=1) - own_mean).mean()
