@@ -29,7 +29,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 """Overrides of StudentSettings."""
-PAPER: Final = "It names users as classes as future work (Sec. 5); the schedules are ours."
+PAPER: Final = "The paper names users as classes as future work (Sec. 5); the schedules are ours."
 
 
 def needs(study: Study) -> Sequence[RunSpec]:

@@ -10,6 +10,7 @@ from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
 from recjob.paper.points import (
     METRIC_COLUMNS,
+    PLOT_ONLY,
     best,
     cells,
     notes,
@@ -24,6 +25,7 @@ from recjob.paper.study import Study
 NAME: Final = "figure4"
 TITLE: Final = "Figure 4: FND at different α"
 PAPER: Final = (
+    f"{PLOT_ONLY} "
     "Its optimum is α = 1.25 on Polyvore-630 and 1.5 on Polyvore-519 (Sec. 4.1.4), in the units of"
     " its own teacher's scores."
 )

@@ -10,6 +10,7 @@ from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
 from recjob.paper.points import (
     METRIC_COLUMNS,
+    PLOT_ONLY,
     cells,
     notes,
     panels,
@@ -24,6 +25,7 @@ from recjob.paper.study import METHOD_NAMES, Method, Study
 NAME: Final = "figure6"
 TITLE: Final = "Figure 6: students of different sizes"
 PAPER: Final = (
+    f"{PLOT_ONLY} "
     "There, the larger the student the better, and FND-CL > FND > N-pair at every size; the gap"
     " between FND and N-pair shrinks as the student grows (Sec. 4.7)."
 )

@@ -10,6 +10,7 @@ from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.plots import plot_lines
 from recjob.paper.points import (
     METRIC_COLUMNS,
+    PLOT_ONLY,
     best,
     cells,
     notes,
@@ -24,6 +25,7 @@ from recjob.settings import StudentSettings
 NAME: Final = "figure7"
 TITLE: Final = "Figure 7: FND-CL at different batch sizes"
 PAPER: Final = (
+    f"{PLOT_ONLY} "
     "There, the metrics rise with the batch size, that is, with the number of negatives, and level"
     " off (Sec. 4.8)."
 )

@@ -16,6 +16,7 @@ METRIC_TITLES: Final = {"auc": "AUC", "ndcg_mean": "NDCG"}
 """The two panels of the paper's plots; its NDCG is `ndcg_mean`."""
 METRIC_COLUMNS: Final = ("AUC", "NDCG", "Validation AUC", "Remark")
 """Of every plot's table, in the order of `cells`."""
+PLOT_ONLY: Final = "The paper shows a plot only, without numbers."
 
 
 def student_specs(study: Study, method: Method, **overrides: Any) -> list[RunSpec]:
@@ -85,7 +86,7 @@ def notes(study: Study, points: Sequence[Repeats], paper: str) -> tuple[str, ...
             "The students are trained on cached features of a frozen trunk; the paper trains all "
             "weights."
         )
-    return (*told, f"The paper shows a plot only, without numbers. {paper}")
+    return (*told, paper)
 
 
 def best(points: Sequence[Repeats]) -> int | None:
