@@ -370,8 +370,8 @@ class EvaluationSettings(Section):
     max_validation_positives: int = Field(0, ge=0)
     """Positives used when validating during training; 0: all."""
     negatives: Literal["random", "hard", "half"] = "random"
-    """Of the evaluation lists: random outfits, other users' positives (Sec. 4.4), or half and
-    half."""
+    """Of the evaluation lists, and of those that choose the best epoch of a training: random
+    outfits, other users' positives (Sec. 4.4), or half and half."""
     k: int = Field(20, ge=1)
     """Length of the lists whose recall, coverage, novelty and diversity are measured."""
     bootstrap_draws: int = Field(1000, ge=0)

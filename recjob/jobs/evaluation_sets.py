@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recjob.catalog.catalog import PADDING, Catalog, Int8Array, Int32Array, Int64Array
-from recjob.catalog.evaluation_lists import EvaluationLists, ListDrawer, part_rows, usable_rows
+from recjob.catalog.evaluation_lists import (
+    HARD_SHARES,
+    EvaluationLists,
+    ListDrawer,
+    part_rows,
+    usable_rows,
+)
 from recjob.catalog.negatives import KnownPositives
 from recjob.catalog.split import Part
 from recjob.catalog.split_report import split_report
@@ -25,8 +31,6 @@ from recjob.store.evaluation_lists import (
 )
 
 log = logging.getLogger(__name__)
-
-HARD_SHARE: dict[Kind, float] = {"random": 0.0, "hard": 1.0, "half": 0.5}
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def stored_lists(
         if settings.split.kind == "files":
             given = read_given_negatives(connection, catalog, shop.keys)
         drawer = ListDrawer(
-            catalog, parts, part, n_negatives, settings.seed, HARD_SHARE[kind], given
+            catalog, parts, part, n_negatives, settings.seed, HARD_SHARES[kind], given
         )
         set_key = lock_lists(connection, wanted)
         found = read_lists(connection, set_key, n_negatives, shop.keys)

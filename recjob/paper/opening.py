@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from recjob.catalog.evaluation_lists import HARD_SHARES
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.given_negatives import given_negatives
 from recjob.catalog.split import Part
@@ -24,8 +25,7 @@ from recjob.paper.study import Study
 from recjob.settings import Settings
 from recjob.training.data import TrainingData, prepare_data
 
-HARD_SHARES: Final[dict[ListKind, float]] = {"random": 0.0, "hard": 1.0}
-"""Share of hard negatives in each kind of test lists."""
+TEST_LISTS: Final[tuple[ListKind, ...]] = ("random", "hard")
 
 
 def open_study(source: Source, out: Path, settings: Settings, progress: ProgressFactory) -> Study:
@@ -49,9 +49,7 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
         newcomers = Newcomers(*(cold_shops[size] for size in sizes))
     given = given_negatives(data.catalog, tables) if settings.split.kind == "files" else None
     drawn = StudyLists(out / LISTS_FOLDER, data, given, settings)
-    lists = {
-        kind: drawn.of(f"test-{kind}", Part.TEST, share) for kind, share in HARD_SHARES.items()
-    }
+    lists = {kind: drawn.of(f"test-{kind}", Part.TEST, HARD_SHARES[kind]) for kind in TEST_LISTS}
     validation = drawn.of("validation", Part.VALIDATION_STUDENT, HARD_SHARES["random"])
     if len(lists["random"].user) == 0:
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recjob.catalog.catalog import PADDING, Float32Array
-from recjob.catalog.evaluation_lists import evaluation_lists
+from recjob.catalog.evaluation_lists import HARD_SHARES, evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation.protocol import Quality, model_scores, quality
 from recjob.inference.embedding import embed_items, unit
@@ -41,6 +41,7 @@ class Validator:
             seed,
             users=data.users,
             max_positives=settings.evaluation.max_validation_positives,
+            hard_share=HARD_SHARES[settings.evaluation.negatives],
         )
         used = np.unique(self.lists.items)
         self._items = used[used != PADDING].astype(np.int64)

@@ -93,6 +93,21 @@ def test_at_most_so_many_positives(data: TrainingData) -> None:
     assert lists.items.shape == (3, 3, 4)
 
 
+def test_hard_lists_where_the_settings_ask(data: TrainingData) -> None:
+    """All their negatives are other users' positives; of random ones, hardly any is."""
+    catalog = data.catalog
+    liked = {frozenset(items.tolist()) for items in catalog.outfit_items[catalog.positives[:, 1]]}
+    shares = {}
+    for kind in ("random", "hard"):
+        chosen = tiny_settings(evaluation={"negatives": kind, "negatives_per_positive": 2})
+        lists = Validator(data, Part.VALIDATION_TEACHER, chosen, cpu(), seed=0).lists
+        negatives = lists.items[:, 1:].reshape(-1, lists.items.shape[2])
+        assert len(negatives) > 0
+        shares[kind] = np.mean([frozenset(items.tolist()) in liked for items in negatives])
+    assert shares["hard"] == 1
+    assert shares["random"] < 0.5
+
+
 def test_an_empty_part() -> None:
     settings = tiny_settings(split={"validation": 0})
     validator = Validator(colour_data(settings), Part.VALIDATION_TEACHER, settings, cpu(), seed=0)
