@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 from recjob.errors import SettingsError
 
 ModelSize = Literal["xs", "s", "m", "large"]
+NegativesKind = Literal["random", "hard", "half"]
+"""Random outfits, other users' positives (Sec. 4.4), or half and half."""
 Augmentation = Literal["identity", "erase", "replace"]
 
 
@@ -369,7 +371,7 @@ class EvaluationSettings(Section):
     """Random choices of those outfits, averaged."""
     max_validation_positives: int = Field(0, ge=0)
     """Positives used when validating during training; 0: all."""
-    negatives: Literal["random", "hard", "half"] = "random"
+    negatives: NegativesKind = "random"
     """Of the evaluation lists, and of those that choose the best epoch of a training: random
     outfits, other users' positives (Sec. 4.4), or half and half."""
     k: int = Field(20, ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from recjob.catalog.given_negatives import GivenNegatives
 from recjob.catalog.hashing import UInt64Array, keyed_hashes, pair_hashes, set_hashes
 from recjob.catalog.negatives import KeyedDraws, KnownPositives, RandomNegatives, draw_hard
 from recjob.catalog.split import Part
+from recjob.settings import NegativesKind
 
-NegativesKind = Literal["random", "hard", "half"]
 HARD_SHARES: Final[Mapping[NegativesKind, float]] = {"random": 0.0, "hard": 1.0, "half": 0.5}
 """Share of hard negatives in each kind of lists (`evaluation.negatives`)."""
 

@@ -8,11 +8,12 @@ from recjob.catalog.split import split_parts
 from recjob.errors import UserError
 from recjob.evaluation.comparison import PairedDifference, paired_differences
 from recjob.inference.model_files import load_recommender
-from recjob.jobs.evaluate import Negatives, bootstrap_of, lists_of_test_part
+from recjob.jobs.evaluate import bootstrap_of, lists_of_test_part
 from recjob.jobs.model_vectors import model_vectors
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import active_model, read_shop
+from recjob.settings import NegativesKind
 from recjob.store.models import ModelRow, model
 
 ACTIVE = ("student", "teacher")
@@ -27,14 +28,14 @@ class CompareResult(JobResult):
     users: int
     """Known to both models, with a test positive."""
     positives: int
-    negatives: Negatives
+    negatives: NegativesKind
     confidence: float
     """Of the intervals."""
     differences: tuple[PairedDifference, ...]
 
 
 def compare(
-    context: JobContext, first: str, second: str, negatives: Negatives | None = None
+    context: JobContext, first: str, second: str, negatives: NegativesKind | None = None
 ) -> CompareResult:
     """Rank the same lists by both models; each sees the pictures of its own size.
 

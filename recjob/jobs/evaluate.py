@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +30,7 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.truth import TruthResult, measure_truth
 from recjob.jobs.workspace import Shop, load_active_recommender, read_student_shop
-from recjob.settings import Settings
-
-Negatives = Literal["random", "hard", "half"]
+from recjob.settings import NegativesKind, Settings
 
 
 class MethodQuality(BaseModel):
@@ -98,7 +95,7 @@ class EvaluateResult(JobResult):
     positives: int
     left_out: int
     """Test positives without a list: an item in quarantine, or no negatives for them."""
-    negatives: Negatives
+    negatives: NegativesKind
     negatives_per_positive: int
     k: int
     """Length of the lists over the whole catalog."""
@@ -125,7 +122,7 @@ class _Measured:
 def evaluate(
     context: JobContext,
     *,
-    negatives: Negatives | None = None,
+    negatives: NegativesKind | None = None,
     cold_start: bool = False,
     truth: bool = False,
     truth_file: Path | None = None,
@@ -199,7 +196,7 @@ def lists_of_test_part(
     context: JobContext,
     shop: Shop,
     parts: Int8Array,
-    negatives: Negatives,
+    negatives: NegativesKind,
     users: Int32Array,
     who: str,
 ) -> EvaluationLists:

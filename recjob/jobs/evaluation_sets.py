@@ -20,9 +20,9 @@ from recjob.catalog.split import Part
 from recjob.catalog.split_report import split_report
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
+from recjob.settings import NegativesKind
 from recjob.store.evaluation_lists import (
     EvaluationSet,
-    Kind,
     StoredNegatives,
     lock_lists,
     read_given_negatives,
@@ -51,7 +51,7 @@ def stored_lists(
     shop: Shop,
     parts: Int8Array,
     part: Part,
-    kind: Kind,
+    kind: NegativesKind,
     users: Int32Array | None = None,
 ) -> StoredLists:
     """One list per positive of `part`, of `users` alone where they are given.

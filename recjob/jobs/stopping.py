@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Literal
 
 
 class Stopping:
@@ -50,34 +51,28 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        with self._alarm():
-            self._in_shard = True
-            try:
-                yield
-            finally:
-                self._in_shard = False
-        self.check()
+        with self._postponed("_in_shard"):
+            yield
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
         """Work whose state can be saved between its steps, at `check`, and nowhere else."""
-        with self._alarm():
-            self._between_steps = True
-            try:
-                yield
-            finally:
-                self._between_steps = False
-        self.check()
+        with self._postponed("_between_steps"):
+            yield
 
     @contextmanager
-    def _alarm(self) -> Iterator[None]:
-        """The end of the grace time, which `_terminate` starts, interrupts the block."""
+    def _postponed(self, flag: Literal["_in_shard", "_between_steps"]) -> Iterator[None]:
+        """A stop waits for the block; the end of the grace time, which `_terminate` starts,
+        interrupts it. The alarm is heard for as long as the flag may let it be set."""
         before = signal.signal(signal.SIGALRM, self._interrupt)
+        setattr(self, flag, True)
         try:
             yield
         finally:
+            setattr(self, flag, False)
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+        self.check()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,9 @@ from recjob.catalog.catalog import PADDING, Catalog, Int32Array, Int64Array
 from recjob.catalog.given_negatives import GivenNegatives
 from recjob.catalog.split import Part
 from recjob.errors import DataError
-from recjob.settings import SplitSettings
+from recjob.settings import NegativesKind, SplitSettings
 from recjob.store.bulk import copy_in, copy_out, copy_table_out
 from recjob.store.catalog_store import CatalogKeys
-
-Kind = Literal["random", "hard", "half"]
-"""Random outfits, other users' positives, or half and half."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class EvaluationSet:
 
     split: SplitSettings
     part: Part
-    kind: Kind
+    kind: NegativesKind
     negatives: int
     """Per positive."""
     seed: int

@@ -16,10 +16,9 @@ from recjob.jobs.evaluation_sets import StoredLists, stored_lists
 from recjob.jobs.runner import JobContext, run_job
 from recjob.jobs.stages import JobResult
 from recjob.jobs.workspace import Shop
-from recjob.settings import EvaluationSettings, Settings, SplitSettings
+from recjob.settings import EvaluationSettings, NegativesKind, Settings, SplitSettings
 from recjob.store.catalog_store import read_catalog, read_keys
 from recjob.store.database import Database
-from recjob.store.evaluation_lists import Kind
 from tests.store.folders import folder, write
 
 SPLIT = SplitSettings(train=1, validation=1, test=1)
@@ -38,7 +37,7 @@ def listed(database: Database, settings: Settings) -> Callable[..., tuple[Stored
     """Evaluates, and names the lists by ids: user and positive's items, and the negatives'."""
 
     def evaluate(
-        kind: Kind = "random", split: SplitSettings = SPLIT, user: str = ""
+        kind: NegativesKind = "random", split: SplitSettings = SPLIT, user: str = ""
     ) -> tuple[StoredLists, Named]:
         found: list[tuple[StoredLists, Named]] = []
 
@@ -89,7 +88,7 @@ def import_shop(database: Database, name: str, n_items: int, n_users: int) -> No
 
 @pytest.mark.parametrize("kind", ["random", "half"])
 def test_lists_outlast_a_growing_catalog(
-    database: Database, listed: Callable[..., tuple[StoredLists, Named]], kind: Kind
+    database: Database, listed: Callable[..., tuple[StoredLists, Named]], kind: NegativesKind
 ) -> None:
     import_shop(database, "m", 60, 8)
     first, before = listed(kind)

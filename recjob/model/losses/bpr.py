@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from recjob.model.losses.checks import check_temperature
+from recjob.model.losses.checks import check_pairs, check_temperature
 
 
 def bpr_loss(positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
@@ -20,9 +20,5 @@ def bpr_loss(positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
         ValueError: on other shapes, or a temperature that is not above 0.
     """
     check_temperature(temperature)
-    if positive.ndim != 1 or positive.shape != negative.shape or positive.shape[0] == 0:
-        raise ValueError(
-            "positive and negative must be (N,) with N > 0, "
-            f"got {tuple(positive.shape)} and {tuple(negative.shape)}"
-        )
+    check_pairs(positive, negative, 1, "positive and negative")
     return functional.softplus((negative - positive) / temperature).mean()

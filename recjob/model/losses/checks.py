@@ -11,6 +11,16 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be > 0, got {temperature}")
 
 
+def check_pairs(first: Tensor, second: Tensor, n_dims: int, names: str) -> None:
+    """Raise ValueError unless both have the same shape, `(N,)` or `(N, d)` with N > 0."""
+    if first.ndim != n_dims or first.shape != second.shape or first.shape[0] == 0:
+        wanted = "(N,)" if n_dims == 1 else "(N, d)"
+        raise ValueError(
+            f"{names} must be {wanted} with N > 0, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+
+
 def check_scores(positive: Tensor, negative: Tensor, valid: Tensor | None = None) -> None:
     """Raise ValueError unless the shapes are `(N,)`, `(N, K)` and `(N, K)` with N > 0."""
     if positive.ndim != 1 or positive.shape[0] == 0:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recjob.model.losses.checks import check_temperature
+from recjob.model.losses.checks import check_pairs, check_temperature
 
 
 def view_logits(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -21,11 +21,7 @@ def view_logits(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         ValueError: on other shapes, or a temperature that is not above 0.
     """
     check_temperature(temperature)
-    if first.ndim != 2 or first.shape != second.shape or first.shape[0] == 0:
-        raise ValueError(
-            "first and second must be (N, d) with N > 0, "
-            f"got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
+    check_pairs(first, second, 2, "first and second")
     views = functional.normalize(torch.cat([first, second]), dim=1)
     itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
     return (views @ views.T / temperature).masked_fill(itself, -torch.inf)
