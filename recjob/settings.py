@@ -414,6 +414,169 @@ class PaperSettings(Section):
     """Likewise the points of Fig. 4 to 7."""
 
 
+class ScheduleSettings(Section):
+    """When `schedule` runs each job. An empty cron expression: never."""
+
+    timezone: str = "UTC"
+    """Zone of the cron expressions, by its IANA name (Europe/Berlin)."""
+    import_folder: str = ""
+    """Folder of the shop's export in the import format; empty: nothing is imported."""
+    import_snapshot: bool = True
+    """The export is all that the shop has: what is absent becomes unavailable."""
+    import_cron: str = "0 1 * * *"
+    """Minute, hour, day of the month, month, day of the week (mon to sun): `import tables`."""
+    autoencoder_cron: str = "0 4 1 * *"
+    """`train-autoencoder`."""
+    teacher_cron: str = "30 4 1 * *"
+    """`train-teacher`, after the autoencoder."""
+    student_cron: str = "0 5 * * sun"
+    """`distill`, `compile` and `gate`, after the teacher."""
+    embed_cron: str = "30 1 * * *"
+    """`embed`, after the import."""
+    nightly_cron: str = "0 2 * * *"
+    """`nightly-recommend`, after `embed`."""
+    retention_cron: str = "0 12 * * sun"
+    """`retention`."""
+    import_hours: float = Field(2.0, gt=0)
+    """Longest time of a job of this kind; then it gets SIGTERM, and later SIGKILL."""
+    autoencoder_hours: float = Field(12.0, gt=0)
+    """Likewise."""
+    teacher_hours: float = Field(72.0, gt=0)
+    """Likewise."""
+    student_hours: float = Field(24.0, gt=0)
+    """Likewise, of its three commands together."""
+    embed_hours: float = Field(6.0, gt=0)
+    """Likewise."""
+    nightly_hours: float = Field(6.0, gt=0)
+    """Likewise."""
+    retention_hours: float = Field(1.0, gt=0)
+    """Likewise."""
+    kill_seconds: float = Field(30.0, gt=0)
+    """From SIGTERM to SIGKILL."""
+    retries: int = Field(3, ge=0)
+    """Further attempts after a fault that a retry may mend (exit codes 1, 3 and 5, a kill)."""
+    backoff_seconds: float = Field(60.0, ge=0)
+    """Pause before the first retry."""
+    backoff_factor: float = Field(4.0, ge=1)
+    """Each further pause is so many times as long."""
+    wait_hours: float = Field(4.0, ge=0)
+    """How long a job waits for those before it; then it is skipped."""
+    stale_catalog: bool = True
+    """Nights go on with the catalog as it is where the import failed; false: they are skipped."""
+    catch_up_hours: float = Field(168.0, ge=0)
+    """A run that was missed is made up for, once, up to so long after its time."""
+    standby_seconds: float = Field(5.0, gt=0)
+    """How often a second scheduler looks whether the first is still there."""
+
+
+class RetrainingSettings(Section):
+    """When the data have changed enough to train anew (`--if-changed`, and `schedule`)."""
+
+    min_change: float = Field(0.01, ge=0)
+    """A training is skipped where a smaller share of what it learns from is new since the model
+    in use was trained: interactions, and items for the autoencoder."""
+    early_change: float = Field(0.1, gt=0)
+    """`schedule` distils ahead of its time where such a share of the interactions is new."""
+
+
+class SnapshotSettings(Section):
+    """What `import --snapshot` takes for the whole of a shop."""
+
+    max_item_loss: float = Field(0.2, ge=0, le=1)
+    """An export that would make a larger share of the available items unavailable is refused."""
+    max_outfit_loss: float = Field(0.2, ge=0, le=1)
+    """Likewise of the outfits."""
+
+
+class GateSettings(Section):
+    """What a new student must show beside the active one before it becomes active."""
+
+    max_auc_loss: float = Field(0.01, ge=0)
+    """The lower end of the interval of the paired AUC difference must not lie below minus this."""
+    min_popularity_lead: float = Field(0.0, ge=0)
+    """The lower end of the interval of the lead over popularity must lie above this."""
+    max_cold_start_loss: float = Field(0.02, ge=0)
+    """Largest loss of the newcomers' AUC, where there are newcomers to measure it with."""
+    max_coverage_loss: float = Field(0.5, ge=0, le=1)
+    """Largest loss, relative to the active student, of the share of outfits in a list."""
+    max_agreement_loss: float = Field(0.1, ge=0)
+    """Largest loss of the rank correlation with the student's own teacher (Spearman's, the mean
+    over users)."""
+    max_latency_factor: float = Field(1.5, ge=1)
+    """Embedding must not take more than so many times as long as with the active student."""
+    latency_batches: int = Field(5, ge=1)
+    """Batches of pictures that the latency is measured with, in turn with the active student's."""
+
+
+class MetricsSettings(Section):
+    """Where the figures for Prometheus go: to one place, so that nothing is counted twice."""
+
+    sink: Literal["scheduler", "textfile", "pushgateway", "none"] = "scheduler"
+    """scheduler: `/metrics` of `schedule`, for jobs that cron started too; textfile: a file for
+    node_exporter after each job; pushgateway: pushed after each job."""
+    host: str = "127.0.0.1"
+    """Address that the scheduler's `/metrics` listens on; 0.0.0.0: on all."""
+    port: int = Field(9464, ge=0, le=65535)
+    """Port of `/metrics`; 0: any free one, which the log names."""
+    textfile_folder: str = ""
+    """Folder that node_exporter's textfile collector reads; empty: `<home>/metrics`."""
+    pushgateway: str = "http://127.0.0.1:9091"
+    """URL of the Pushgateway; a password in it is a secret, so set it in the environment."""
+    pushgateway_seconds: float = Field(10.0, gt=0)
+    """Longest wait for the Pushgateway."""
+    latency_buckets: tuple[float, ...] = (
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        30.0,
+        60.0,
+    )
+    """Upper ends in seconds of the histograms of batch latencies, ascending."""
+
+
+class RetentionSettings(Section):
+    """What `retention` keeps."""
+
+    ledger_days: int = Field(400, ge=1)
+    """Runs older than this leave the ledger; what they counted stays in the totals."""
+    retired_models: int = Field(3, ge=1)
+    """Retired models of each role whose files are kept, for a rollback."""
+    candidate_days: int = Field(30, ge=1)
+    """Candidates that never became active are removed after so long."""
+    log_days: int = Field(30, ge=1)
+    """Logs of scheduled jobs."""
+
+
+class StatusSettings(Section):
+    """What `status` and `doctor` find fault with."""
+
+    stale_hours: float = Field(26.0, gt=0)
+    """`status` ends with exit code 6 where the published run is older, or there is none."""
+    min_free_gigabytes: float = Field(5.0, ge=0)
+    """`doctor` finds fault with less room on the disk of the home folder."""
+    max_clock_seconds: float = Field(30.0, gt=0)
+    """`doctor` finds fault where the clocks of this machine and the database differ more."""
+
+
+class LoggingSettings(Section):
+    """Logs, on standard error."""
+
+    format: Literal["text", "json"] = "text"
+    """json: one object a line, with run id, job and stage."""
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+    """What is logged, and all that is graver."""
+
+
 class DemoSettings(Section):
     """The drawn catalog."""
 
@@ -483,6 +646,14 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     nightly: NightlySettings = NightlySettings()
     ray: RaySettings = RaySettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
+    gate: GateSettings = GateSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    retention: RetentionSettings = RetentionSettings()
+    status: StatusSettings = StatusSettings()
+    logging: LoggingSettings = LoggingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     paper: PaperSettings = PaperSettings()
     report: ReportSettings = ReportSettings()

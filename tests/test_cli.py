@@ -442,7 +442,7 @@ def test_a_locked_job(shop: Shop, command: Run) -> None:
             assert f"run {lease.run_id}" in message
             assert command("import", "tables", "shop", **where).error(3).startswith("import cannot")
         finally:
-            lease.end("done", {}, [], None)
+            lease.end("done", {}, [], {}, None)
     assert command("embed", "--json", **where).json["new_items"] == 0
 
 

@@ -92,7 +92,7 @@ def bench_load(seed: int, users: int, places: int, outfits: int, repeats: int) -
             for load in (ours, bare) if repeat % 2 == 0 else (bare, ours):
                 seconds[load.__name__].append(_time(database, lease.run_id, load))
         steps = tuple(_steps(database, lease.run_id, keys, shards, places))
-        lease.end("done", {}, [], None)
+        lease.end("done", {}, [], {}, None)
     ours_seconds, bare_seconds = min(seconds["ours"]), min(seconds["bare"])
     return LoadBenchmark(
         machine=this_machine(),

@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 
-from recjob.errors import RecjobError, TemporaryError
-from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
+from recjob.errors import RecjobError, RefusedError, TemporaryError
+from recjob.jobs.stages import (
+    JobResult,
+    SkippedResult,
+    Stage,
+    StageRecord,
+    disk_errors_told,
+    measured_stage,
+)
 from recjob.jobs.stopping import Stopping, stop_if_asked
 from recjob.monitoring.memory import MemoryMonitor
+from recjob.monitoring.run_metrics import RunMetrics
 from recjob.settings import Settings
 from recjob.store.artifacts import ArtifactFolder
 from recjob.store.database import Database, translated
@@ -68,6 +76,7 @@ class JobContext:
     lease: Lease
     monitor: MemoryMonitor
     stopping: Stopping
+    metrics: RunMetrics
     stages: list[StageRecord] = field(default_factory=list)
 
     @contextmanager
@@ -94,7 +103,7 @@ class JobContext:
 
         Raises TemporaryError while the database is away, and when the lease is lost.
         """
-        self.lease.beat(self.stage_rows)
+        self.lease.beat(self.stage_rows, self.metrics.as_json())
 
     def check_lease(self) -> None:
         """Raise TemporaryError where the run is known to have lost its lease."""
@@ -131,6 +140,7 @@ def run_job(
             lease=lease,
             monitor=monitor,
             stopping=stopping,
+            metrics=RunMetrics(settings.metrics.latency_buckets),
         )
         try:
             with stopping.listening(), _heartbeat(context), _our_errors(database, settings.home):
@@ -142,7 +152,14 @@ def run_job(
             _record_failure(context, error)
             raise
     counts = result.model_dump(mode="json", exclude=set(JobResult.model_fields))
-    lease.end("done", counts, context.stage_rows, None)
+    reason = result.skipped if isinstance(result, SkippedResult) else None
+    lease.end(
+        "done" if reason is None else "skipped",
+        counts,
+        context.stage_rows,
+        context.metrics.as_json(),
+        reason,
+    )
     return result.model_copy(
         update={
             "run_id": lease.run_id,
@@ -186,7 +203,10 @@ def _record_failure(context: JobContext, error: BaseException) -> None:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
+    outcome: Final = "refused" if isinstance(error, RefusedError) else "failed"
     try:
-        context.lease.end("failed", {}, context.stage_rows, text[:LONGEST_ERROR])
+        context.lease.end(
+            outcome, {}, context.stage_rows, context.metrics.as_json(), text[:LONGEST_ERROR]
+        )
     except (TemporaryError, psycopg.Error) as problem:
         log.warning("the ledger does not know yet that run %d failed: %s", context.run_id, problem)

@@ -46,6 +46,13 @@ class JobResult(BaseModel):
     stages: tuple[StageRecord, ...] = ()
 
 
+class SkippedResult(JobResult):
+    """A job that had nothing to do: the ledger says so, and the command ends with 0."""
+
+    skipped: str
+    """Why."""
+
+
 @dataclass
 class Stage:
     """A stage at work; set `items` to what it handled."""

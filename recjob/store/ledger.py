@@ -30,7 +30,7 @@ from sqlalchemy import Connection, text
 from recjob.errors import LockedError, NotFoundError, TemporaryError
 from recjob.store.database import Database, translated
 
-Outcome = Literal["running", "done", "failed", "killed"]
+Outcome = Literal["running", "done", "failed", "killed", "refused", "skipped"]
 
 # First numbers of our advisory locks: any constants of our own, beside schema.LOCK_CLASS.
 RESOURCE_CLASS = 7301
@@ -70,7 +70,10 @@ class RunRow:
     outcome: Outcome
     counts: dict[str, Any]
     stages: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    """As `monitoring.run_metrics.RunMetrics.as_json` has it."""
     error: str | None
+    """Why it failed, was refused or skipped."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Lease:
         if self._lost is not None:
             raise TemporaryError(self._lost)
 
-    def beat(self, stages: Sequence[Mapping[str, Any]]) -> None:
+    def beat(self, stages: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
         """Say that the run lives and how far it is; take the locks again after a lost connection.
 
         Raises TemporaryError while the database is away (the next beat may find it again) and
@@ -119,8 +122,9 @@ class Lease:
         with self._guard:
             self.check()
             self._mark(
-                "heartbeat = now(), stages = cast(%(stages)s AS jsonb)",
-                {"stages": json.dumps(list(stages))},
+                "heartbeat = now(), stages = cast(%(stages)s AS jsonb), "
+                "metrics = cast(%(metrics)s AS jsonb)",
+                {"stages": json.dumps(list(stages)), "metrics": json.dumps(dict(metrics))},
             )
 
     def freeze(self, parameters: Mapping[str, Any]) -> None:
@@ -138,9 +142,10 @@ class Lease:
 
     def end(
         self,
-        outcome: Literal["done", "failed"],
+        outcome: Literal["done", "failed", "refused", "skipped"],
         counts: Mapping[str, Any],
         stages: Sequence[Mapping[str, Any]],
+        metrics: Mapping[str, Any],
         error: str | None,
     ) -> None:
         """Write how it ended and let the locks go. Errors as `beat`."""
@@ -150,11 +155,13 @@ class Lease:
                     self._mark(
                         "outcome = %(outcome)s, ended = now(), heartbeat = now(), "
                         "counts = cast(%(counts)s AS jsonb), "
-                        "stages = cast(%(stages)s AS jsonb), error = %(error)s",
+                        "stages = cast(%(stages)s AS jsonb), "
+                        "metrics = cast(%(metrics)s AS jsonb), error = %(error)s",
                         {
                             "outcome": outcome,
                             "counts": json.dumps(dict(counts)),
                             "stages": json.dumps(list(stages)),
+                            "metrics": json.dumps(dict(metrics)),
                             "error": error,
                         },
                     )
@@ -309,7 +316,7 @@ def job_run(connection: Connection, run_id: int) -> RunRow:
 
 _SELECT = (
     "SELECT run_id, job, parameters, host, pid, started, heartbeat, ended, outcome, counts, "
-    "stages, error FROM job_run"
+    "stages, metrics, error FROM job_run"
 )
 
 

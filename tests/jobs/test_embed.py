@@ -207,7 +207,7 @@ def test_an_index_that_finds_too_little_is_refused(shop: Shop) -> None:
     with pytest.raises(RefusedError, match=r"raise index\.probes"):
         strict.run("embed", embed)
     assert path.read_bytes() == before
-    assert shop.rows("SELECT outcome FROM job_run ORDER BY run_id")[-1] == ("failed",)
+    assert shop.rows("SELECT outcome FROM job_run ORDER BY run_id")[-1] == ("refused",)
     kind = index.model_copy(update={"probes": 40})
     exact = dataclasses.replace(shop, settings=shop.settings.model_copy(update={"index": kind}))
     result = exact.run("embed", embed)

@@ -287,7 +287,7 @@ def test_nothing_to_recommend_is_refused_and_the_old_run_stays(shop: Shop) -> No
     [(outcome, error)] = shop.rows(
         "SELECT outcome, error FROM job_run ORDER BY run_id DESC LIMIT 1"
     )
-    assert outcome == "failed"
+    assert outcome == "refused"
     assert "nothing was published" in error
 
 

@@ -24,7 +24,7 @@ def running(database: Database, parameters: Mapping[str, object] | None = None) 
     try:
         yield lease.run_id
     finally:
-        lease.end("done", {}, [], None)
+        lease.end("done", {}, [], {}, None)
 
 
 def run_lists(lists: Mapping[int, Sequence[int]], score: float = 0.5) -> RunLists:

@@ -122,7 +122,7 @@ def test_vectors_that_nobody_uses_are_dropped(database: Database) -> None:
         entry = embedding_set(connection, "unused")
         assert entry is not None
         assert entry.loaded_sha256 is None  # it is loaded again when it comes back into use
-    lease.end("done", {}, [], None)
+    lease.end("done", {}, [], {}, None)
 
 
 def test_wrong_shapes_and_unknown_models(database: Database) -> None:

@@ -39,7 +39,7 @@ def start(database: Database) -> Iterator[Start]:
 
         def make(job: str, locks: Locks = WRITES) -> Lease:
             lease = Lease(database, job, locks, {"seed": 1})
-            stack.callback(lease.end, "done", {}, [], None)
+            stack.callback(lease.end, "done", {}, [], {}, None)
             return lease
 
         yield make
@@ -85,13 +85,13 @@ def test_locks_are_free_as_soon_as_a_job_has_ended(database: Database) -> None:
     )
     with database.connect_alone() as watch:
         for _ in range(20):
-            Lease(database, "a", READS, {}).end("done", {}, [], None)
+            Lease(database, "a", READS, {}).end("done", {}, [], {}, None)
             assert watch.execute(held).fetchone() == (0,)
             lease = Lease(database, "a", READS, {})
             with pytest.raises(LockedError):
                 Lease(database, "a", OTHER, {})  # takes one lock before it fails
             assert watch.execute(held).fetchone() == (3,)
-            lease.end("done", {}, [], None)
+            lease.end("done", {}, [], {}, None)
 
 
 def test_the_message_says_who_holds_it(start: Start) -> None:
@@ -110,10 +110,12 @@ def test_the_row_from_start_to_end(database: Database) -> None:
     with database.connect() as connection:
         running = job_run(connection, lease.run_id)
     lease.freeze({"model": "s"})
-    lease.beat([{"name": "read", "seconds": 1.5}])
+    lease.beat([{"name": "read", "seconds": 1.5}], {})
     with database.connect() as connection:
         beaten = job_run(connection, lease.run_id)
-    lease.end("failed", {"items": 3}, [{"name": "read"}, {"name": "write"}], "no room")
+    lease.end(
+        "failed", {"items": 3}, [{"name": "read"}, {"name": "write"}], {"gauges": []}, "no room"
+    )
     with database.connect() as connection:
         ended = job_run(connection, lease.run_id)
         assert list_job_runs(connection, 5) == [ended]
@@ -126,7 +128,7 @@ def test_the_row_from_start_to_end(database: Database) -> None:
     assert beaten.heartbeat > running.heartbeat
     assert (ended.outcome, ended.error, ended.counts) == ("failed", "no room", {"items": 3})
     assert ended.ended is not None
-    Lease(database, "import", WRITES, {}).end("done", {}, [], None)  # the locks are free
+    Lease(database, "import", WRITES, {}).end("done", {}, [], {}, None)  # the locks are free
 
 
 def test_run_numbers_grow(start: Start) -> None:
@@ -173,7 +175,7 @@ def test_a_lost_connection_is_made_again_and_the_locks_are_taken_again(
 ) -> None:
     lease = start("import")
     terminate(database, lease)
-    lease.beat([])
+    lease.beat([], {})
     with pytest.raises(LockedError):
         start("embed", READS)
     with database.begin() as connection:
@@ -186,14 +188,14 @@ def test_a_later_run_takes_the_lease_away(database: Database, start: Start) -> N
     new = start("distill", READS)  # whatever it is: it finds the old one dead
     old.check()  # nobody has asked yet
     with pytest.raises(TemporaryError, match=f"run {old.run_id} has lost its lease"):
-        old.beat([])
+        old.beat([], {})
     with pytest.raises(TemporaryError, match="lost its lease"):
         old.check()
     with database.begin() as connection:
         with pytest.raises(TemporaryError, match="lost its lease"):
             hold_lease(connection, old.run_id)
         hold_lease(connection, new.run_id)
-    old.end("done", {}, [], None)
+    old.end("done", {}, [], {}, None)
     with database.connect() as connection:
         assert job_run(connection, old.run_id).outcome == "killed"
 

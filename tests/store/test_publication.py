@@ -65,7 +65,7 @@ def running(database: Database) -> Iterator[int]:
     try:
         yield lease.run_id
     finally:
-        lease.end("done", {}, [], None)
+        lease.end("done", {}, [], {}, None)
 
 
 def load(database: Database, run_id: int, keys: CatalogKeys, *shards: RunLists) -> int:
