@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Final
+
+SERVICE_LOG: Final = "recjob.schedule"
+"""Logger of the scheduler itself: it says what it starts and how that ended, at every level."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Tick:
     """Whether it starts the jobs; false: it stands by while another does."""
     last_tick: datetime = field(default_factory=lambda: datetime.now(UTC))
     """By this machine's clock."""
-    next_runs: Mapping[str, datetime] = MappingProxyType({})
+    next_runs: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """When each entry of the schedule is due next, in UTC; entries that never run are absent."""
 
 
