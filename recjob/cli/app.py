@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
+from recjob import logs
 from recjob.cli.bench import bench_app
 from recjob.cli.bench_rates import bench_rates_command
 from recjob.cli.data import convert_command, import_polyvore_command
@@ -22,15 +23,17 @@ from recjob.cli.evaluation import compare, evaluate
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
+    log_as_settings_say,
     print_json,
     print_rows,
     print_values,
-    say,
 )
 from recjob.cli.paper import paper
 from recjob.cli.plan import plan
 from recjob.cli.runs import runs_app
+from recjob.cli.schedule import schedule
 from recjob.errors import RecjobError, UserError
+from recjob.logs import say
 from recjob.settings import load_settings
 
 if TYPE_CHECKING:
@@ -41,7 +44,23 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells and Typer have it."""
+
+
+class _Commands(TyperGroup):
+    """All commands; where logs are JSON a wrong command line is told as one line of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the command line names."""
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:
+            if not logs.is_json():
+                raise
+            raise UserError(error.format_message()) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,6 +78,7 @@ app.command()(plan)
 app.command("convert")(convert_command)
 import_app.command("polyvore")(import_polyvore_command)
 app.command()(paper)
+app.command()(schedule)
 bench_app.command("rates")(bench_rates_command)
 
 DataOption = Annotated[
@@ -78,18 +98,38 @@ def main() -> None:
     # Before torch is loaded: threads that wait shall not spin on cores that Postgres and other
     # jobs could use.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
-    try:
-        app()
-    except RecjobError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            sys.stderr.write("interrupted\n")
-        raise
+    with logs.standard_error_logs():
+        log_as_settings_say(None)
+        try:
+            app()
+        except RecjobError as error:
+            logs.tell_error(error)
+            sys.exit(error.exit_code)
+        except SystemExit as end:
+            if end.code == INTERRUPTED:
+                say("interrupted", logs.ERROR)
+            raise
+
+
+@app.callback()
+def _logging_options(
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(
+            help="Of the lines on standard error; default: `logging.format`.",
+            callback=lambda value: logs.choose(format=value),
+        ),
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(
+            help="Log this and all that is graver; default: `logging.level`.",
+            callback=lambda value: logs.choose(level=value),
+        ),
+    ] = None,
+) -> None:
+    # The options take effect while the command line is read, for what is wrong with the rest.
+    del log_format, log_level
 
 
 @app.command()
@@ -142,19 +182,27 @@ def pipeline(settings: SettingsOption = None, as_json: JsonOption = False) -> No
 @import_app.command("tables")
 def import_tables(
     folder: Annotated[Path, typer.Argument(help="Folder in the import format (docs/data.md).")],
+    snapshot: Annotated[
+        bool,
+        typer.Option(
+            "--snapshot",
+            help="The folder is all that the shop has: what it lacks becomes unavailable.",
+        ),
+    ] = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import items, outfits, interactions and users from CSV or Parquet.
 
-    python cli.py import tables ../shop-export
+    python cli.py import tables ../shop-export --snapshot
 
     Checks everything before it writes; imports are upserts, so the same folder twice changes
-    nothing. An item whose picture cannot be used goes into quarantine, with the reason.
+    nothing. An item whose picture cannot be used goes into quarantine, with the reason. A snapshot
+    that lacks more than [snapshot] allows is refused.
     """
     from recjob.jobs.import_tables import import_tables as body
 
-    _run_job("import", partial(body, folder=folder), settings, as_json)
+    _run_job("import", partial(body, folder=folder, snapshot=snapshot), settings, as_json)
 
 
 @app.command("train-autoencoder")
@@ -364,7 +412,8 @@ def _train(
         )
     from recjob.jobs.offline import run_offline
 
-    result = run_offline(training, data, out, load_settings(file))
+    with logs.in_job(name, None):
+        result = run_offline(training, data, out, load_settings(file))
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one answers
         print_values(result, as_json)
 

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, text
 
 from recjob.catalog.tables import PART_CODES, PARTS, FolderTables
 from recjob.errors import DataError
+from recjob.settings import SnapshotSettings
 from recjob.store.bulk import copy_table_in
 from recjob.store.evaluation_lists import write_given_negatives
+from recjob.store.snapshot import Withdrawal, withdraw_absent
 
 MAX_ID_BYTES = 1000
 """An index of Postgres takes no more than 2704 bytes, and no id needs as much."""
@@ -43,6 +45,10 @@ class ImportCounts:
     users: TableCounts
     quarantined: int
     """Items of the folder that have no usable picture."""
+    items_withdrawn: Withdrawal | None = None
+    """None where the folder is no snapshot, or says nothing of items."""
+    outfits_withdrawn: Withdrawal | None = None
+    """Likewise of outfits."""
 
 
 def write_tables(
@@ -50,14 +56,16 @@ def write_tables(
     tables: FolderTables,
     image_hashes: Sequence[str],
     bad_images: Mapping[str, str],
+    snapshot: SnapshotSettings | None = None,
 ) -> ImportCounts:
     """Write a checked folder into the catalog; to be called in a transaction of its own.
 
     `image_hashes` (n_items,): sha256 of each picture of `tables.items`, "" for a bad one;
-    `bad_images`: why, by path of the picture. Run twice, the second changes nothing.
+    `bad_images`: why, by path of the picture; `snapshot`: the folder is all that the shop has, and
+    these are the limits. Run twice, the second changes nothing.
 
     Raises DataError where an outfit that is there already has other items now: likings and lists
-    refer to what it was.
+    refer to what it was. RefusedError where a snapshot lacks too much.
     """
     for table, column in (
         (tables.items, "item_id"),
@@ -70,7 +78,15 @@ def write_tables(
     connection.execute(
         text("LOCK TABLE item, outfit, app_user, interaction IN SHARE ROW EXCLUSIVE MODE")
     )
-    items = _write_items(connection, tables.items, image_hashes, bad_images)
+    _stage_items(connection, tables.items, image_hashes, bad_images)
+    _stage_outfits(connection, tables.outfits)
+    gone_items = gone_outfits = None
+    # A folder without items, or without outfits, says nothing of them.
+    if snapshot is not None and tables.items.num_rows:
+        gone_items = withdraw_absent(connection, "item", snapshot.max_item_loss)
+    if snapshot is not None and tables.outfits.num_rows:
+        gone_outfits = withdraw_absent(connection, "outfit", snapshot.max_outfit_loss)
+    items = _write_items(connection, tables.items)
     outfits = _write_outfits(connection, tables.outfits)
     users = _write_users(connection, tables)
     interactions = _write_interactions(connection, tables.interactions)
@@ -79,7 +95,7 @@ def write_tables(
         connection.execute(text(f"DROP TABLE IF EXISTS new_{table}"))
     connection.execute(text("SELECT analyze_catalog()"))
     quarantined = sum(not image for image in image_hashes)
-    return ImportCounts(items, outfits, interactions, users, quarantined)
+    return ImportCounts(items, outfits, interactions, users, quarantined, gone_items, gone_outfits)
 
 
 def _refuse_long_ids(ids: pa.ChunkedArray) -> None:
@@ -91,9 +107,9 @@ def _refuse_long_ids(ids: pa.ChunkedArray) -> None:
         )
 
 
-def _write_items(
+def _stage_items(
     connection: Connection, items: pa.Table, hashes: Sequence[str], bad: Mapping[str, str]
-) -> TableCounts:
+) -> None:
     if len(hashes) != items.num_rows:
         raise ValueError(f"{len(hashes)} image hashes for {items.num_rows} items")
     images = pa.array(hashes, pa.string())
@@ -113,6 +129,9 @@ def _write_items(
             "quarantine_reason", pc.if_else(no_image, reason, nothing)
         ),
     )
+
+
+def _write_items(connection: Connection, items: pa.Table) -> TableCounts:
     columns = "category, image, image_sha256, quarantine_reason, available, attributes"
     old, new = (
         ", ".join(f"{table}.{name.strip()}" for name in columns.split(","))
@@ -134,13 +153,16 @@ def _write_items(
     return TableCounts(added, updated, items.num_rows - added - updated)
 
 
-def _write_outfits(connection: Connection, outfits: pa.Table) -> TableCounts:
+def _stage_outfits(connection: Connection, outfits: pa.Table) -> None:
     _stage(
         connection,
         "new_outfit",
         'outfit_id text COLLATE "C", available boolean',
         outfits.select(["outfit_id", "available"]),
     )
+
+
+def _write_outfits(connection: Connection, outfits: pa.Table) -> TableCounts:
     _stage_outfit_items(connection, outfits)
     _refuse_changed_outfits(connection)
     updated = connection.execute(
