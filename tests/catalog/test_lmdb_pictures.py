@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from recjob.catalog.lmdb_file import LmdbFile
 from recjob.catalog.lmdb_pictures import LmdbPictures
 from recjob.catalog.picture_source import PictureSource, RefusedPictureError
-from recjob.errors import DataError, UserError
+from recjob.errors import DataError
 from tests.catalog.polyvore_trees import write_lmdb
 
 CONTENTS = {f"{number:040x}.jpg": bytes([number % 251]) * (number + 1) for number in range(300)}
@@ -53,13 +54,47 @@ def test_files_that_are_not_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.mdb: is cut short at \d+ of \d+ bytes"):
         LmdbPictures(tmp_path / "lmdb")
     data.write_bytes(b"something else" * 1000)
-    with pytest.raises(DataError, match="cannot be opened as LMDB"):
+    with pytest.raises(DataError, match="is no LMDB file"):
         LmdbPictures(tmp_path / "lmdb")
     with pytest.raises(DataError, match="cannot be opened as LMDB"):
         LmdbPictures(tmp_path / "nowhere")
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(UserError, match=r"pip install 'recjob\[polyvore\]'"):
-        LmdbPictures(tmp_path)
+def test_it_finds_what_the_library_finds(tmp_path: Path) -> None:
+    """Trees of one page to three levels, values inside of pages and outside, and what is absent."""
+    rng = np.random.default_rng(0)
+    for count in (0, 1, 1200):
+        names = {f"{number:x}" * int(rng.integers(1, 30)) for number in range(count)}
+        contents = {name: rng.bytes(int(rng.choice([0, 7, 900, 2500]))) for name in names}
+        folder = tmp_path / str(count)
+        write_lmdb(folder, contents)
+        file = LmdbFile(folder / "data.mdb")
+        for name in [*contents, "", "zz", "0", "a"]:
+            found = file.find(name.encode())
+            assert (None if found is None else file.read(*found)) == contents.get(name), name
+
+
+def test_a_damaged_file_is_refused_and_nothing_dies(tmp_path: Path) -> None:
+    """The library lmdb ends the process (SIGBUS, SIGABRT) on some of these."""
+    write_lmdb(tmp_path / "lmdb", CONTENTS)
+    data = tmp_path / "lmdb" / "data.mdb"
+    whole = data.read_bytes()
+    pages = [start for start in range(0, len(whole), 4096) if whole[start + 10] & 0b1011]
+    refused = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(whole)
+        for start in rng.choice(pages, 40):
+            damaged[start + int(rng.integers(256))] = rng.choice([0, 1, 127, 128, 255])
+        data.write_bytes(damaged)
+        try:
+            source = LmdbPictures(data)
+        except DataError:
+            refused += 1
+            continue
+        for name in CONTENTS:
+            try:
+                source.read(name, 1000)
+            except RefusedPictureError:
+                refused += 1
+    assert refused > 20
