@@ -39,11 +39,14 @@ CREATE TABLE schedule_run (
     host text NOT NULL,
     pid integer NOT NULL,
     log text,
+    cron text NOT NULL DEFAULT '',
     PRIMARY KEY (entry, slot),
     CHECK ((ended IS NULL) = (outcome = 'running'))
 );
 COMMENT ON TABLE schedule_run IS 'one row per entry of the schedule and time at which it was due';
 COMMENT ON COLUMN schedule_run.reason IS 'why it was skipped or refused, or failed at last';
+COMMENT ON COLUMN schedule_run.cron IS
+    'expression and zone that held then: the times of another one begin anew';
 
 CREATE TABLE gate_decision (
     decision_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
