@@ -21,6 +21,7 @@ SCIENCE = {"model", "catalog", "evaluation", "inference", "ranking", "training",
 MAY_USE = {
     "errors": set[str](),
     "settings": {"errors"},
+    "logs": BASE,
     "catalog": BASE,
     "monitoring": BASE,
     "model": {"errors"},
@@ -32,9 +33,9 @@ MAY_USE = {
     "paper": BASE | SCIENCE,
     "store": BASE | {"catalog", "monitoring"},
     "report": BASE,
-    "jobs": BASE | SCIENCE | {"paper", "store", "monitoring", "report"},
-    "bench": BASE | SCIENCE | {"store", "monitoring", "jobs", "report"},
-    "cli": BASE | {"jobs", "bench", "paper"},
+    "jobs": BASE | SCIENCE | {"logs", "paper", "store", "monitoring", "report"},
+    "bench": BASE | SCIENCE | {"logs", "store", "monitoring", "jobs", "report"},
+    "cli": BASE | {"logs", "jobs", "bench", "paper"},
     "reference": BASE | {"cli"},
 }
 """Parts of recjob and the other parts that each may import; a part may always use itself."""

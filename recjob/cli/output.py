@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,30 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from recjob import logs
+from recjob.errors import SettingsError
+from recjob.settings import load_settings
+
 WIDEST_ROW = 1000
 """Characters of a line of `models list`; the terminal wraps it where it is narrower."""
 MOST_LINES = 20
 """Of a list in a table for people; `--json` has them all."""
 
+
+def log_as_settings_say(file: Path | None) -> Path | None:
+    """Log as `[logging]` of this file (None: recjob.toml) and the environment say."""
+    with contextlib.suppress(SettingsError):  # the command itself reads them and tells
+        logs.configure(load_settings(file).logging)
+    return file
+
+
 SettingsOption = Annotated[
     Path | None,
-    typer.Option("--settings", help="TOML file; default: recjob.toml where it exists."),
+    typer.Option(
+        "--settings",
+        help="TOML file; default: recjob.toml where it exists.",
+        callback=log_as_settings_say,
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")
@@ -89,9 +106,3 @@ def _line(name: str, value: Any) -> str:
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-
-
-def say(text: str) -> None:
-    """A line on standard error: how it goes."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recjob.cli.output import JsonOption, SettingsOption, print_values, say
+from recjob.cli.output import JsonOption, SettingsOption, print_values
 from recjob.errors import UserError
+from recjob.logs import say
 from recjob.settings import Settings, load_settings
 
 if TYPE_CHECKING:

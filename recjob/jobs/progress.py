@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from recjob import logs
 from recjob.jobs.stopping import stop_if_asked
 
 LINE_SECONDS: Final = 30.0
@@ -51,9 +52,7 @@ class Bar:
             self._bars.update(self._task, completed=done, total=total, rate=rate, note=note)
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            line = f"{self._label}: {done:,} of {total:,}, {rate} {note}"
-            sys.stderr.write(line.rstrip() + "\n")
-            sys.stderr.flush()
+            logs.say(f"{self._label}: {done:,} of {total:,}, {rate} {note}".rstrip())
 
 
 class Silence(Bar):
@@ -71,7 +70,7 @@ def progress_bar(label: str, total: int = 0) -> Iterator[Bar]:
     if os.environ.get("RANK", "0") != "0":
         yield Silence(label, total, None)
         return
-    if not sys.stderr.isatty():
+    if logs.is_json() or not sys.stderr.isatty():
         yield Bar(label, total, None)
         return
     columns = (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from recjob import logs
 from recjob.errors import TemporaryError, UserError
 from recjob.monitoring.memory import MemoryMonitor
 
@@ -65,23 +66,30 @@ class Stage:
 def measured_stage(
     name: str, monitor: MemoryMonitor, records: list[StageRecord]
 ) -> Iterator[Stage]:
-    """Measure the block and add its record; a failed stage is recorded too."""
-    log.info("%s", name)
+    """Measure the block and add its record; a failed stage is recorded and logged too."""
+    logs.adopt_libraries()
     stage = Stage(name)
     start = time.monotonic()
-    try:
-        with monitor.measure() as peak:
-            yield stage
-    finally:
-        records.append(
-            StageRecord(
+    with logs.in_stage(name):
+        try:
+            with monitor.measure() as peak:
+                yield stage
+        finally:
+            record = StageRecord(
                 name=name,
                 seconds=time.monotonic() - start,
                 items=stage.items,
                 peak_memory_bytes=peak.memory_bytes,
                 peak_gpu_memory_bytes=peak.gpu_memory_bytes,
             )
-        )
+            records.append(record)
+            log.info(
+                "%.1f s, %d items, %d MiB at most",
+                record.seconds,
+                record.items,
+                record.peak_memory_bytes // 2**20,
+                extra={logs.FIELDS: record.model_dump(exclude={"name"})},
+            )
 
 
 @contextmanager

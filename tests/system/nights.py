@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -30,6 +31,8 @@ SMALL_SHARDS: Final = {
     "RECJOB_NIGHTLY__SHARD_ITEMS": "8",
     "RECJOB_EMBED__BATCH_SIZE": "8",
 }
+WARNING: Final = re.compile(r"\S+Z WARNING ")
+"""How a warning of the log begins."""
 SHARDS: Final = 5
 """Of the shop's 17 users."""
 POLL_SECONDS: Final = 0.002
@@ -101,7 +104,7 @@ class Night:
     def message(self, code: int) -> str:
         """Its last words, one line, when it has ended with `code`."""
         assert (self.ended(), self.out) == (code, ""), self.err
-        lines = [line for line in self.err.splitlines() if not line.startswith("WARNING ")]
+        lines = [line for line in self.err.splitlines() if not WARNING.match(line)]
         assert len(lines) == 1, self.err
         return lines[0].removeprefix("error: ")
 

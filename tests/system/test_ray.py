@@ -104,7 +104,7 @@ def result(process: subprocess.Popen[str]) -> Any:
 
 def last_words(err: str) -> list[str]:
     """Lines of standard error but for our warnings and progress; Ray must have none there."""
-    ours = re.compile(r"WARNING recjob\.|(items|outfits|users): [\d,]+ of ")
+    ours = re.compile(r"\S+Z WARNING recjob\.|(items|outfits|users): [\d,]+ of ")
     return [line for line in err.splitlines() if not ours.match(line)]
 
 
