@@ -26,6 +26,8 @@ CREATE TABLE ledger_total (
     PRIMARY KEY (job, outcome)
 );
 COMMENT ON TABLE ledger_total IS 'sums over the runs that retention removed from job_run';
+COMMENT ON COLUMN ledger_total.totals IS
+    'stages: name, items, seconds of each; histograms: as in job_run.metrics';
 
 CREATE TABLE schedule_run (
     entry text NOT NULL,
@@ -62,6 +64,11 @@ CREATE TABLE gate_decision (
 CREATE INDEX ON gate_decision (model_key);
 COMMENT ON COLUMN gate_decision.against IS 'the student that was active then; NULL: there was none';
 
+ALTER TABLE model ADD COLUMN activated timestamptz;
+COMMENT ON COLUMN model.activated IS
+    'when it came into use; NULL: never, or a rollback took it out again';
+UPDATE model SET activated = created WHERE status <> 'candidate';
+
 CREATE TABLE forgotten_user (
     user_hash bytea PRIMARY KEY,
     forgotten timestamptz NOT NULL DEFAULT now()
@@ -77,22 +84,106 @@ CREATE TABLE installation (
 COMMENT ON COLUMN installation.forget_key IS 'key of the hashes in forgotten_user';
 INSERT INTO installation DEFAULT VALUES;
 
-GRANT SELECT, INSERT, UPDATE ON schedule_run, ledger_total TO recjob_writer;
+GRANT SELECT, INSERT, UPDATE ON schedule_run TO recjob_writer;
+GRANT SELECT ON ledger_total TO recjob_writer;
 GRANT SELECT, INSERT ON gate_decision, forgotten_user TO recjob_writer;
 GRANT SELECT ON installation TO recjob_writer;
 GRANT SELECT ON schedule_run, ledger_total, gate_decision TO recjob_monitor;
+"""
+
+# The owner's, since writers delete no runs: it can only move them into the sums.
+FOLD = """
+CREATE FUNCTION fold_job_runs(before timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    folded integer[];
+BEGIN
+    LOCK TABLE public.ledger_total IN SHARE ROW EXCLUSIVE MODE;
+    folded := ARRAY (
+        SELECT run.run_id FROM public.job_run AS run
+        WHERE run.outcome <> 'running' AND run.ended < before
+        AND EXISTS (
+            SELECT FROM public.job_run AS later
+            WHERE later.job = run.job AND later.outcome = run.outcome AND later.run_id > run.run_id
+        )
+        AND NOT EXISTS (SELECT FROM public.recommendation_run AS kept WHERE kept.run_id = run.run_id)
+        AND NOT EXISTS (
+            SELECT FROM public.publication
+            WHERE current_run = run.run_id OR run.run_id = ANY (previous_runs)
+        )
+        AND NOT EXISTS (
+            SELECT FROM public.job_run AS later
+            WHERE later.parameters ->> 'continues' = run.run_id::text
+        )
+        FOR UPDATE
+    );
+    WITH part AS (
+        SELECT job, outcome, 1 AS runs, stages, metrics -> 'histograms' AS histograms
+        FROM public.job_run WHERE run_id = ANY (folded)
+        UNION ALL
+        SELECT job, outcome, runs, totals -> 'stages', totals -> 'histograms'
+        FROM public.ledger_total
+    ), counted AS (
+        SELECT job, outcome, sum(runs)::bigint AS runs FROM part GROUP BY job, outcome
+    ), stage AS (
+        SELECT job, outcome, name, sum(items) AS items, sum(seconds) AS seconds
+        FROM part CROSS JOIN LATERAL jsonb_to_recordset(stages)
+            AS stage (name text, items bigint, seconds numeric)
+        GROUP BY job, outcome, name
+    ), histogram AS (
+        SELECT job, outcome, histogram -> 'name' AS name, histogram -> 'labels' AS labels,
+            histogram -> 'edges' AS edges, histogram -> 'counts' AS counts,
+            (histogram ->> 'sum')::numeric AS sum
+        FROM part CROSS JOIN LATERAL jsonb_array_elements(histograms) AS histogram
+    ), bucket AS (
+        SELECT job, outcome, name, labels, edges, place, sum(count::bigint)::bigint AS count
+        FROM histogram CROSS JOIN LATERAL jsonb_array_elements_text(counts)
+            WITH ORDINALITY AS bucket (count, place)
+        GROUP BY job, outcome, name, labels, edges, place
+    ), buckets AS (
+        SELECT job, outcome, name, labels, edges, jsonb_agg(count ORDER BY place) AS counts
+        FROM bucket GROUP BY job, outcome, name, labels, edges
+    ), summed AS (
+        SELECT job, outcome, name, labels, edges, sum(sum) AS sum
+        FROM histogram GROUP BY job, outcome, name, labels, edges
+    )
+    INSERT INTO public.ledger_total AS total (job, outcome, runs, totals)
+    SELECT counted.job, counted.outcome, counted.runs, jsonb_build_object(
+        'stages', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'name', name, 'items', items, 'seconds', seconds)), '[]')
+            FROM stage WHERE stage.job = counted.job AND stage.outcome = counted.outcome
+        ),
+        'histograms', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'name', name, 'labels', labels, 'edges', edges, 'counts', counts, 'sum', sum)), '[]')
+            FROM buckets JOIN summed USING (job, outcome, name, labels, edges)
+            WHERE buckets.job = counted.job AND buckets.outcome = counted.outcome
+        )
+    )
+    FROM counted
+    ON CONFLICT (job, outcome) DO UPDATE SET runs = excluded.runs, totals = excluded.totals;
+    DELETE FROM public.job_run WHERE run_id = ANY (folded);
+    RETURN cardinality(folded);
+END
+$$;
+REVOKE ALL ON FUNCTION fold_job_runs FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION fold_job_runs TO recjob_writer;
 """
 
 
 def upgrade() -> None:
     op.execute("SET ROLE recjob_owner")
     op.execute(TABLES)
+    op.execute(FOLD)
     op.execute("RESET ROLE")
 
 
 def downgrade() -> None:
     op.execute("SET ROLE recjob_owner")
+    op.execute("DROP FUNCTION fold_job_runs")
     op.execute("DROP TABLE installation, forgotten_user, gate_decision, schedule_run, ledger_total")
+    op.execute("ALTER TABLE model DROP COLUMN activated")
     op.execute("ALTER TABLE job_run DROP COLUMN metrics")
     op.execute(
         "UPDATE job_run SET outcome = CASE outcome WHEN 'refused' THEN 'failed' ELSE 'done' END "

@@ -27,6 +27,16 @@ class _ProcessInfo(ctypes.Structure):
     )
 
 
+class _Memory(ctypes.Structure):
+    """nvmlMemory_t."""
+
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
+
+
 class GpuMemory:
     """Reads NVML; without a driver every answer is None."""
 
@@ -59,6 +69,17 @@ class GpuMemory:
             if info.pid in pids and info.used_bytes != _NOT_AVAILABLE
         ]
         return sum(found) if found else None
+
+    def largest_bytes(self) -> int | None:
+        """Memory of the largest GPU, which is what a job can have; None without a GPU."""
+        totals = []
+        for device in self._devices:
+            memory = _Memory()
+            if self._nvml is not None and (
+                self._nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == _SUCCESS
+            ):
+                totals.append(int(memory.total))
+        return max(totals, default=None)
 
     def close(self) -> None:
         """Let go of the driver."""

@@ -76,6 +76,11 @@ class MemoryMonitor:
                 # By identity: two stretches with equal peaks are equal.
                 self._peaks = [other for other in self._peaks if other is not peak]
 
+    @property
+    def largest_gpu_bytes(self) -> int | None:
+        """Memory of the machine's largest GPU; None without a GPU."""
+        return self._gpu.largest_bytes()
+
     def _run(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
             self._sample()
