@@ -109,19 +109,6 @@ $$;
 """
 
 RETENTION = """
-CREATE FUNCTION drop_ledger_rows(runs integer[]) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    dropped integer;
-BEGIN
-    DELETE FROM public.job_run
-    WHERE run_id = ANY (runs) AND outcome <> 'running'
-    AND run_id NOT IN (SELECT recommendation_run.run_id FROM public.recommendation_run);
-    GET DIAGNOSTICS dropped = ROW_COUNT;
-    RETURN dropped;
-END
-$$;
-
 CREATE FUNCTION drop_schedule_rows(before timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -156,11 +143,11 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    hmac_sha256_pad, user_hashes, forgotten_among, forget_user, drop_ledger_rows,
-    drop_schedule_rows, mark_files_removed
+    hmac_sha256_pad, user_hashes, forgotten_among, forget_user, drop_schedule_rows,
+    mark_files_removed
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    forgotten_among, forget_user, drop_ledger_rows, drop_schedule_rows, mark_files_removed
+    forgotten_among, forget_user, drop_schedule_rows, mark_files_removed
 TO recjob_writer;
 """
 
@@ -175,8 +162,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET ROLE recjob_owner")
     op.execute(
-        "DROP FUNCTION mark_files_removed, drop_schedule_rows, drop_ledger_rows, forget_user, "
-        "forgotten_among, user_hashes, hmac_sha256_pad"
+        "DROP FUNCTION mark_files_removed, drop_schedule_rows, forget_user, forgotten_among, "
+        "user_hashes, hmac_sha256_pad"
     )
     op.execute("REVOKE UPDATE (reason, checks) ON gate_decision FROM recjob_writer")
     op.execute("GRANT INSERT ON forgotten_user TO recjob_writer")

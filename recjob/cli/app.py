@@ -32,7 +32,7 @@ from recjob.cli.paper import paper
 from recjob.cli.plan import plan
 from recjob.cli.runs import runs_app
 from recjob.cli.schedule import schedule
-from recjob.cli.schedule import schedule
+from recjob.cli.upkeep import forget_command, retention_command
 from recjob.errors import RecjobError, UserError
 from recjob.logs import say
 from recjob.settings import load_settings
@@ -80,7 +80,8 @@ app.command("convert")(convert_command)
 import_app.command("polyvore")(import_polyvore_command)
 app.command()(paper)
 app.command()(schedule)
-app.command()(schedule)
+app.command("forget")(forget_command)
+app.command("retention")(retention_command)
 bench_app.command("rates")(bench_rates_command)
 
 DataOption = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +57,7 @@ def save_recommender(
 def load_recommender(folder: Path) -> StoredRecommender:
     """Read a recommender; raises DataError where the folder holds none."""
     description = _read_json(folder / DESCRIPTION_FILE)
-    user_ids = _read_json(folder / USER_IDS_FILE)
-    if not isinstance(user_ids, list) or not all(isinstance(user, str) for user in user_ids):
-        raise DataError(f"{folder / USER_IDS_FILE}: is no list of user ids")
+    user_ids = read_user_ids(folder)
     try:
         backbone = str(description.get("backbone", ALEXNET))  # absent in older folders
         with _weights_to_be_replaced(backbone):
@@ -69,6 +67,26 @@ def load_recommender(folder: Path) -> StoredRecommender:
         raise DataError(f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {error})") from None
     _load(model, folder, MODEL_FILE, USERS_FILE)
     return StoredRecommender(model, tuple(user_ids), image_size)
+
+
+def write_without_users(source: Path, target: Path, leave_out: Collection[str]) -> None:
+    """Write the users' two files of the recommender in `source` to `target`, without some users.
+
+    The others keep their vectors to the bit, and their order.
+    """
+    user_ids = read_user_ids(source)
+    kept = [row for row, user in enumerate(user_ids) if user not in leave_out]
+    users = load_file(source / USERS_FILE)[USERS_KEY]
+    _write_tensors(target / USERS_FILE, {USERS_KEY: users[kept].contiguous()})
+    _write_json(target / USER_IDS_FILE, [user_ids[row] for row in kept])
+
+
+def read_user_ids(folder: Path) -> list[str]:
+    """The user of each row of a recommender's vectors; raises DataError where it has no such."""
+    user_ids = _read_json(folder / USER_IDS_FILE)
+    if not isinstance(user_ids, list) or not all(isinstance(user, str) for user in user_ids):
+        raise DataError(f"{folder / USER_IDS_FILE}: is no list of user ids")
+    return user_ids
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, image_size: int, latent_dim: int) -> None:

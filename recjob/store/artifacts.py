@@ -12,14 +12,15 @@ used without asking there, so a night needs the storage only for what is new.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from recjob.catalog.disk import sync_file, sync_folder
 from recjob.catalog.hashing import file_sha256
@@ -38,6 +39,8 @@ Role = Literal["autoencoder", "teacher", "student"]
 MANIFEST = "manifest.json"
 MODELS = "models"
 """Folder of the models, each under its id."""
+PREPARED: Final = ".prepared"
+"""Follows the name of a file that is to take another's place (`prepare_files`)."""
 _UNFINISHED = ".unfinished"
 _LOCK = "lock"
 
@@ -143,20 +146,101 @@ class ArtifactFolder:
         `model`.
         """
         path = self.root / safe_name(name)
+        prepared = _prepared(path)
         is_here = path.is_file()
         if is_here and file_sha256(path) == sha256:
             return path
+        if prepared.is_file() and file_sha256(prepared) == sha256:
+            _finish(prepared, path)
+            return path
         if self._shared is not None:
-            with self._unfinished(path) as temporary:
-                if self._shared.download(name, temporary):
-                    if file_sha256(temporary) != sha256:
-                        raise _changed(f"{self._shared_name}/{name}")
-                    _finish(temporary, path)
-                    return path
+            others = False
+            for source in (name, f"{name}{PREPARED}"):
+                with self._unfinished(path) as temporary:
+                    if self._shared.download(source, temporary):
+                        if file_sha256(temporary) == sha256:
+                            _finish(temporary, path)
+                            return path
+                        others = True
+            if others:
+                raise _changed(f"{self._shared_name}/{name}")
         if is_here:
             raise _changed(path)
         also = f", nor at {self._shared_name}" if self._shared is not None else ""
         raise NotFoundError(f"{path}: there is no such file{also}")
+
+    def prepare_files(
+        self,
+        model_id: str,
+        sha256: str,
+        names: Sequence[str],
+        write: Callable[[Path, Path], None],
+    ) -> str:
+        """Prepare other content for the files `names` of a model; the sha256 of its manifest then.
+
+        `write(model's folder, folder for the new files)`, after what it reads proved to be what is
+        registered with `sha256`; errors as `model`. Nothing that is in use changes. Whoever
+        registers the sha256 that this returns makes the files the model's, at one stroke: from then
+        on they are found where they were prepared, and `settle` gives them their names.
+        """
+        name = f"{MODELS}/{model_id}"
+        folder = self._model(model_id)
+        sums = json.loads(self.fetch(f"{name}/{MANIFEST}", sha256).read_text())
+        for file in names:
+            self.fetch(f"{name}/{file}", sums[file])
+        with self._unfinished(folder) as scratch:
+            scratch.mkdir()
+            write(folder, scratch)
+            sums |= {path.name: file_sha256(path) for path in _files(scratch)}
+            _write_sums(scratch, sums)
+            manifest = file_sha256(scratch / MANIFEST)
+            for path in _files(scratch):
+                prepared = _prepared(folder / path.name)
+                _finish(path, prepared)
+                if self._shared is not None:
+                    self._shared.upload(prepared, f"{name}/{prepared.name}")
+        return manifest
+
+    def settle(self, model_id: str, sha256: str, names: Sequence[str]) -> bool:
+        """Bring the files `names` of a model to what is registered, here and shared.
+
+        What was prepared and then registered gets its name; what was prepared and never registered
+        is removed. Whether there was anything to do. May be cut short, and done again. Errors as
+        `model`.
+        """
+        name, folder = f"{MODELS}/{model_id}", self._model(model_id)
+        here = list(folder.glob(f"*{PREPARED}"))
+        there = [] if self._shared is None else self._shared.names(name)
+        there = [file for file in there if file.endswith(PREPARED)]
+        if not here and not there and not any((folder / file).is_file() for file in names):
+            return False
+        before = _sums(folder, names)
+        sums = json.loads(self.fetch(f"{name}/{MANIFEST}", sha256).read_text())
+        for file in names:
+            self.fetch(f"{name}/{file}", sums[file])
+        if there and self._shared is not None:
+            known = self._shared.read(f"{name}/{MANIFEST}")
+            if known is None or hashlib.sha256(known).hexdigest() != sha256:
+                for file in (*names, MANIFEST):  # the manifest last: it says that all are there
+                    self._shared.upload(folder / file, f"{name}/{file}")
+            for file in there:
+                self._shared.remove(f"{name}/{file}")
+        for path in here:
+            path.unlink(missing_ok=True)
+        return bool(here or there) or _sums(folder, names) != before
+
+    def folders(self, parent: str) -> frozenset[str]:
+        """Names of the folders in `parent` (MODELS, ...) that hold any file, here or shared."""
+        here = {path.name for path in (self.root / parent).glob("*") if path.is_dir()}
+        there = [] if self._shared is None else self._shared.names(parent)
+        return frozenset(here | {name.partition("/")[0] for name in there if "/" in name})
+
+    def peek(self, model_id: str, name: str) -> bytes | None:
+        """A file of a model as it lies here, else as it is shared, unverified; None: no such."""
+        path = self._model(model_id) / safe_name(name)
+        if path.is_file():
+            return path.read_bytes()
+        return None if self._shared is None else self._shared.read(f"{MODELS}/{model_id}/{name}")
 
     def remove_files(self, model_id: str, unwanted: Callable[[str], bool]) -> None:
         """Remove the model's further files whose names are `unwanted`, here and shared."""
@@ -171,10 +255,15 @@ class ArtifactFolder:
 
     def remove_model(self, model_id: str) -> None:
         """Remove a model's files, here and shared; nothing happens where there are none."""
-        folder = self._model(model_id)
+        self._model(model_id)
+        self.remove_folder(f"{MODELS}/{model_id}")
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder of artifacts, here and shared; nothing happens where there is none."""
+        folder = self.root / safe_name(name)
         if self._shared is not None:
-            self._shared.remove(f"{MODELS}/{model_id}/{MANIFEST}")  # without it, it is no model
-            self._shared.remove(f"{MODELS}/{model_id}")
+            self._shared.remove(f"{name}/{MANIFEST}")  # without it, it is no model
+            self._shared.remove(name)
         shutil.rmtree(folder, ignore_errors=True)
 
     def remove_unfinished(self) -> None:
@@ -226,6 +315,16 @@ def _finish(unfinished: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def _sums(folder: Path, names: Sequence[str]) -> list[str | None]:
+    """sha256 of each file; None where it is not there."""
+    paths = [folder / name for name in names]
+    return [file_sha256(path) if path.is_file() else None for path in paths]
+
+
+def _prepared(path: Path) -> Path:
+    return path.with_name(f"{path.name}{PREPARED}")
+
+
 def _changed(file: Path | str) -> DataError:
     return DataError(
         f"{file}: is not the file that was registered (sha256 differs); restore it, or train again"
@@ -243,8 +342,12 @@ def _write_manifest(folder: Path) -> list[str]:
         raise ValueError("a model without files")
     for name in sums:
         safe_name(name)
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
+    _write_sums(folder, sums)
     return sorted(sums)
+
+
+def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+    (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
 
 
 def sync_files(folder: Path) -> None:

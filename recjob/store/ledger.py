@@ -45,6 +45,8 @@ class Resource(IntEnum):
     ENGINES = 2
     EMBEDDINGS = 3
     PUBLICATION = 4
+    PEOPLE = 5
+    """What is known of users, wherever it lies: read by all who hold it, written by `forget`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class _Lock:
     shared: bool
     what: str
 
+    def is_on(self, resource: Resource) -> bool:
+        return self.group == RESOURCE_CLASS and self.number == resource
+
 
 class Lease:
     """The locks and the ledger row of one run; safe to use from several threads."""
@@ -113,8 +118,15 @@ class Lease:
         if self._lost is not None:
             raise TemporaryError(self._lost)
 
-    def beat(self, stages: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
+    def beat(
+        self,
+        stages: Sequence[Mapping[str, Any]],
+        metrics: Mapping[str, Any],
+        stage: str | None = None,
+    ) -> None:
         """Say that the run lives and how far it is; take the locks again after a lost connection.
+
+        `stages` are those that have ended, `stage` is the one that it is in.
 
         Raises TemporaryError while the database is away (the next beat may find it again) and
         when the lease is lost (`check` tells them apart).
@@ -123,9 +135,30 @@ class Lease:
             self.check()
             self._mark(
                 "heartbeat = now(), stages = cast(%(stages)s AS jsonb), "
-                "metrics = cast(%(metrics)s AS jsonb)",
-                {"stages": json.dumps(list(stages)), "metrics": json.dumps(dict(metrics))},
+                "metrics = cast(%(metrics)s AS jsonb), stage = %(stage)s",
+                {
+                    "stages": json.dumps(list(stages)),
+                    "metrics": json.dumps(dict(metrics)),
+                    "stage": stage,
+                },
             )
+
+    def give_back(self, resource: Resource) -> None:
+        """Let go of a resource that the run needs no more, for the rest of the run."""
+        with self._guard:
+            self.check()
+            given = [lock for lock in self._wanted if lock.is_on(resource)]
+            self._wanted = [lock for lock in self._wanted if not lock.is_on(resource)]
+            if self._connection is None:
+                return
+            try:
+                for lock in given:
+                    function = "pg_advisory_unlock_shared" if lock.shared else "pg_advisory_unlock"
+                    self._connection.execute(
+                        f"SELECT {function}(%s, %s)".encode(), (lock.group, lock.number)
+                    )
+            except psycopg.OperationalError:
+                self._drop_connection()  # the locks went with it; the next beat takes the others
 
     def freeze(self, parameters: Mapping[str, Any]) -> None:
         """Add to the row what the run works on."""
