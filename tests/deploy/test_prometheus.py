@@ -29,6 +29,12 @@ from tests.deploy.monitoring_files import (
 RUNBOOK: Final = DEPLOY.parent / "docs" / "operations.md"
 HISTOGRAM_PARTS: Final = ("_bucket", "_sum", "_count")
 ALERTS: Final = [rule for rule in rules() if rule.alert]
+RULE_TEST_CASES: Final = [
+    case
+    for file in sorted(RULE_TESTS.glob("*.yml"))
+    for test in read_yaml(file)["tests"]
+    for case in test.get("alert_rule_test", [])
+]
 RECORDED: Final = [rule for rule in rules() if not rule.alert]
 
 
@@ -73,13 +79,7 @@ def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule.name)
 def test_rule_tests_have_each_alert_fire_and_stay_silent(rule: Rule) -> None:
     name = rule.name
-    found = [
-        case
-        for file in RULE_TESTS.glob("*.yml")
-        for test in read_yaml(file)["tests"]
-        for case in test.get("alert_rule_test", [])
-        if case["alertname"] == name
-    ]
+    found = [case for case in RULE_TEST_CASES if case["alertname"] == name]
     assert any(case["exp_alerts"] for case in found), f"{name} fires in no rule test"
     assert any(not case["exp_alerts"] for case in found), f"{name} is silent in no rule test"
 
