@@ -16,7 +16,9 @@ ALTER TABLE job_run DROP CONSTRAINT job_run_outcome_check;
 ALTER TABLE job_run ADD CONSTRAINT job_run_outcome_check
     CHECK (outcome IN ('running', 'done', 'failed', 'killed', 'refused', 'skipped'));
 ALTER TABLE job_run ADD COLUMN metrics jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE job_run ADD COLUMN stage text;
 COMMENT ON COLUMN job_run.metrics IS 'histograms and gauges of the run, for Prometheus';
+COMMENT ON COLUMN job_run.stage IS 'that it was in at its last heartbeat';
 
 CREATE TABLE ledger_total (
     job text NOT NULL,
@@ -184,7 +186,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION fold_job_runs")
     op.execute("DROP TABLE installation, forgotten_user, gate_decision, schedule_run, ledger_total")
     op.execute("ALTER TABLE model DROP COLUMN activated")
-    op.execute("ALTER TABLE job_run DROP COLUMN metrics")
+    op.execute("ALTER TABLE job_run DROP COLUMN metrics, DROP COLUMN stage")
     op.execute(
         "UPDATE job_run SET outcome = CASE outcome WHEN 'refused' THEN 'failed' ELSE 'done' END "
         "WHERE outcome IN ('refused', 'skipped')"

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection
+from dataclasses import dataclass
 
 _SUCCESS = 0
 _INSUFFICIENT_SIZE = 7
 _NOT_AVAILABLE = 2**64 - 1
 """NVML's word for a size that the driver does not tell."""
+_VERSION_BYTES = 80
+"""NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE."""
 _FIRST_CAPACITY = 64
 """Processes per GPU that are asked for at first."""
 
@@ -99,3 +102,29 @@ class GpuMemory:
             if status != _INSUFFICIENT_SIZE:
                 return list(infos[: count.value]) if status == _SUCCESS else []
             capacity = max(2 * capacity, count.value)
+
+
+@dataclass(frozen=True)
+class NvidiaDriver:
+    """What NVML says of the driver."""
+
+    version: str
+    devices: int
+
+
+def nvidia_driver() -> NvidiaDriver | None:
+    """The driver and how many GPUs it has; None without one."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    if nvml.nvmlInit_v2() != _SUCCESS:
+        return None
+    try:
+        count = ctypes.c_uint()
+        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        version = ctypes.create_string_buffer(_VERSION_BYTES)
+        told = nvml.nvmlSystemGetDriverVersion(version, ctypes.c_uint(_VERSION_BYTES))
+        return NvidiaDriver(version.value.decode() if told == _SUCCESS else "?", count.value)
+    finally:
+        nvml.nvmlShutdown()

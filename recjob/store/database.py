@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
 
-from recjob.errors import SettingsError, TemporaryError, UserError
+from recjob.errors import NotFoundError, SettingsError, TemporaryError, UserError
 from recjob.settings import Settings
 from recjob.store import schema
 from recjob.store.embedded import EmbeddedServer
@@ -99,6 +99,38 @@ def open_database(settings: Settings) -> Iterator[Database]:
                     schema.upgrade(admin_engine)
                 engine.dispose()  # its connection was made before there was a role to become
             yield database
+        finally:
+            engine.dispose()
+
+
+def embedded_is_there(settings: Settings) -> bool:
+    """Whether the home folder holds the data of an embedded server."""
+    return (settings.home / DATA_FOLDER / "PG_VERSION").is_file()
+
+
+@contextmanager
+def read_only_database(settings: Settings) -> Iterator[Database]:
+    """The database of the settings as it is, whatever its schema; its connections only read.
+
+    Raises NotFoundError where the embedded server has no data yet: nothing is made. Otherwise as
+    `open_database`, but for the schema.
+    """
+    if settings.database_url is None and not embedded_is_there(settings):
+        raise NotFoundError(
+            f"nothing here yet: {settings.home / DATA_FOLDER} does not exist; the first import "
+            "makes it"
+        )
+
+    def only_read(connection: psycopg.Connection[Any], _: object) -> None:
+        _become_writer(connection)
+        connection.execute("SET default_transaction_read_only = on")
+        connection.commit()
+
+    with _running(settings) as (url, embedded):
+        engine = _engine(url)
+        event.listen(engine, "connect", only_read)
+        try:
+            yield Database(url, engine, embedded)
         finally:
             engine.dispose()
 
