@@ -21,6 +21,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from recjob.errors import TemporaryError
+from recjob.jobs.metrics_server import serve_metrics
 from recjob.jobs.schedule_due import UNSUCCESSFUL, Running, Skip, Start, Waiting, plan
 from recjob.jobs.schedule_early import STUDENT, EarlyStudent
 from recjob.jobs.schedule_entries import CommandBuilder, Entry, Tie, program, schedule_entries
@@ -79,11 +80,13 @@ class Scheduler:
         prepare_home(self._settings.home)
         with open_database(self._settings) as database:
             site = Site(self._settings, database, self._command, self.control)
-            try:
-                self._serve(site)
-            finally:
-                self.control.stopping = True
-                self._join()
+            self._tell(leader=False, now=datetime.now(UTC))
+            with serve_metrics(self._settings, database, self.state):
+                try:
+                    self._serve(site)
+                finally:
+                    self.control.stopping = True
+                    self._join()
 
     def _serve(self, site: Site) -> None:
         while not self.control.stopping:

@@ -10,14 +10,10 @@ from sqlalchemy import Connection
 
 from recjob.jobs.schedule_due import UNSUCCESSFUL, Waiting
 from recjob.jobs.schedule_entries import Entry
+from recjob.store.data_growth import last_trained, share_added_since
 from recjob.store.schedule_runs import ScheduleRow, newest_done_import_and_night
 
 STUDENT: Final = "student"
-
-
-def data_change(connection: Connection, role: str) -> float:
-    """FALLBACK until jobs/retraining.py."""
-    return 0.0
 
 
 class EarlyStudent:
@@ -49,6 +45,8 @@ class EarlyStudent:
         if seen == self._seen or imported is None or night is None or night < imported:
             return
         self._seen = seen
-        change = data_change(connection, STUDENT)
+        # Not by jobs/retraining.py: that would bring torch into a process that runs for months.
+        trained = last_trained(connection, STUDENT)
+        change = 0.0 if trained is None else share_added_since(connection, trained, "interactions")
         if change >= self._early_change:
             waiting.ahead(STUDENT, now, f"ahead of its time: {change:.1%} of the data are new")
