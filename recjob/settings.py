@@ -424,7 +424,9 @@ class ScheduleSettings(Section):
     import_snapshot: bool = True
     """The export is all that the shop has: what is absent becomes unavailable."""
     import_cron: str = "0 1 * * *"
-    """Minute, hour, day of the month, month, day of the week (mon to sun): `import tables`."""
+    """Minute, hour, day of the month, month, day of the week (mon to sun): `import tables`. Where
+    both days are given both must hold. Every time on the clock comes once, also on a day when the
+    clock is changed."""
     autoencoder_cron: str = "0 4 1 * *"
     """`train-autoencoder`."""
     teacher_cron: str = "30 4 1 * *"
@@ -452,15 +454,17 @@ class ScheduleSettings(Section):
     retention_hours: float = Field(1.0, gt=0)
     """Likewise."""
     kill_seconds: float = Field(30.0, gt=0)
-    """From SIGTERM to SIGKILL."""
+    """From SIGTERM to SIGKILL, for a job and its own processes."""
     retries: int = Field(3, ge=0)
-    """Further attempts after a fault that a retry may mend (exit codes 1, 3 and 5, a kill)."""
+    """Further attempts after a fault that a retry may mend (exit codes 1 and 5, a kill). A job that
+    is locked out (exit code 3) is tried again for `wait_hours`."""
     backoff_seconds: float = Field(60.0, ge=0)
     """Pause before the first retry."""
     backoff_factor: float = Field(4.0, ge=1)
     """Each further pause is so many times as long."""
-    wait_hours: float = Field(4.0, ge=0)
-    """How long a job waits for those before it; then it is skipped."""
+    wait_hours: float = Field(12.0, ge=0)
+    """How long a job waits for those before it, counted from its own time or from their beginning,
+    whichever is later; then it is skipped. So long a lock is waited for, too."""
     stale_catalog: bool = True
     """Nights go on with the catalog as it is where the import failed; false: they are skipped."""
     catch_up_hours: float = Field(168.0, ge=0)
@@ -493,8 +497,8 @@ class GateSettings(Section):
 
     max_auc_loss: float = Field(0.01, ge=0)
     """The lower end of the interval of the paired AUC difference must not lie below minus this."""
-    min_popularity_lead: float = Field(0.0, ge=0)
-    """The lower end of the interval of the lead over popularity must lie above this."""
+    min_popularity_lead: float = Field(0.0, ge=-1)
+    """The lower end of the interval of the lead over popularity (of AUC) must lie above this."""
     max_cold_start_loss: float = Field(0.02, ge=0)
     """Largest loss of the newcomers' AUC, where there are newcomers to measure it with."""
     max_coverage_loss: float = Field(0.5, ge=0, le=1)

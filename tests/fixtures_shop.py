@@ -72,6 +72,10 @@ max_batch = 8
 optimal_batch = 8
 max_items = 4
 
+[gate]
+min_popularity_lead = -1.0
+latency_batches = 1
+
 [limits]
 max_user_loss = 0.5
 

@@ -107,7 +107,7 @@ def register_student(context: JobContext, size: ShopSize, seed: int) -> JobResul
     pixels = torch.from_numpy(np.asarray(shop.pictures.pixels[rows]))
     spread_features(model, pixels_to_channels_first(pixels))
     user_ids = tuple(user_names(known).tolist())
-    record = new_record("student", shop.catalog, context.settings.student, {}, seed)
+    record = new_record("student", shop.catalog, context.settings, {})
     with context.artifacts.write_model(record.model_id) as folder:
         save_recommender(folder, model, user_ids, context.settings.images.size)
         write_record(folder, record)

@@ -20,18 +20,19 @@ from recjob.cli.bench import bench_app
 from recjob.cli.bench_rates import bench_rates_command
 from recjob.cli.data import convert_command, import_polyvore_command
 from recjob.cli.evaluation import compare, evaluate
+from recjob.cli.models import gate, models_app
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
     log_as_settings_say,
     print_json,
-    print_rows,
     print_values,
 )
 from recjob.cli.paper import paper
 from recjob.cli.plan import plan
 from recjob.cli.runs import runs_app
 from recjob.cli.schedule import schedule
+from recjob.cli.status import doctor, status
 from recjob.cli.upkeep import forget_command, retention_command
 from recjob.errors import RecjobError, UserError
 from recjob.logs import say
@@ -68,7 +69,6 @@ app = typer.Typer(
     help="Nightly outfit recommendations: train, distil, compile, embed, score, publish.",
 )
 import_app = typer.Typer(no_args_is_help=True, help="Bring data into the catalog.")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry.")
 db_app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 app.add_typer(import_app, name="import")
 app.add_typer(models_app, name="models")
@@ -80,6 +80,8 @@ app.command("convert")(convert_command)
 import_app.command("polyvore")(import_polyvore_command)
 app.command()(paper)
 app.command()(schedule)
+app.command()(status)
+app.command()(doctor)
 app.command("forget")(forget_command)
 app.command("retention")(retention_command)
 bench_app.command("rates")(bench_rates_command)
@@ -93,6 +95,14 @@ DataOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="With --data: the folder for models and packed pictures."),
+]
+IfChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--if-changed",
+        help="Skip the training where too little is new since the last one "
+        "(retraining.min_change), and neither its settings nor its parent changed.",
+    ),
 ]
 
 
@@ -142,7 +152,7 @@ def demo(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     python cli.py demo
 
     Draws garments and simulates users, then import, train-autoencoder, train-teacher, distill,
-    compile, embed, nightly-recommend, evaluate and report. It has its own home (var/demo) and
+    compile, gate, embed, nightly-recommend, evaluate and report. It has its own home (var/demo) and
     begins anew each time. Without --settings it uses examples/demo.toml.
     """
     from recjob.jobs.demo import run_demo
@@ -212,6 +222,7 @@ def import_tables(
 def train_autoencoder(
     data: DataOption = None,
     out: OutOption = None,
+    if_changed: IfChangedOption = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -221,13 +232,14 @@ def train_autoencoder(
     """
     from recjob.jobs.train_autoencoder import train_autoencoder as training
 
-    _train("train-autoencoder", training, data, out, settings, as_json)
+    _train("train-autoencoder", training, data, out, if_changed, settings, as_json)
 
 
 @app.command("train-teacher")
 def train_teacher(
     data: DataOption = None,
     out: OutOption = None,
+    if_changed: IfChangedOption = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -240,13 +252,14 @@ def train_teacher(
     """
     from recjob.jobs.train_teacher import train_teacher as training
 
-    _train("train-teacher", training, data, out, settings, as_json)
+    _train("train-teacher", training, data, out, if_changed, settings, as_json)
 
 
 @app.command()
 def distill(
     data: DataOption = None,
     out: OutOption = None,
+    if_changed: IfChangedOption = False,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -258,18 +271,27 @@ def distill(
     """
     from recjob.jobs.distill import distill as training
 
-    _train("distill", training, data, out, settings, as_json)
+    _train("distill", training, data, out, if_changed, settings, as_json)
 
 
 @app.command("compile")
-def compile_command(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+def compile_command(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Id of a student; default: the newest candidate, else the active one."
+        ),
+    ] = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Export the student to ONNX, check it against torch, and build TensorRT engines.
 
     python cli.py compile
     """
     from recjob.jobs.compile import compile_student as body
 
-    _run_job("compile", body, settings, as_json)
+    _run_job("compile", partial(body, model_id=model), settings, as_json)
 
 
 @app.command()
@@ -299,6 +321,7 @@ def nightly_recommend(settings: SettingsOption = None, as_json: JsonOption = Fal
     _run_job("nightly-recommend", body, settings, as_json)
 
 
+app.command()(gate)
 app.command()(evaluate)
 app.command()(compare)
 
@@ -342,32 +365,6 @@ def recommend(
     Console().print(table)
 
 
-@models_app.command("list")
-def models_list(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
-    """List the models, the newest first.
-
-    python cli.py models list
-    """
-    from recjob.jobs.queries import models
-
-    print_rows("models", models(load_settings(settings)), as_json)
-
-
-@models_app.command("import")
-def models_import(
-    folder: Annotated[Path, typer.Argument(help="Folder of one model: OUT/teacher, ...")],
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Register a model that was trained with --data and --out, and take it into use.
-
-    python cli.py models import ../trained/student
-    """
-    from recjob.jobs.import_model import import_model as body
-
-    _run_job("models-import", partial(body, folder=folder), settings, as_json)
-
-
 @db_app.command("upgrade")
 def db_upgrade(settings: SettingsOption = None, as_json: JsonOption = False) -> None:
     """Migrate the database to this version's schema.
@@ -399,15 +396,20 @@ def _train(
     training: Callable[[TrainingSite], JobResult],
     data: Path | None,
     out: Path | None,
+    if_changed: bool,
     file: Path | None,
     as_json: bool,
 ) -> None:
     """Train on the database, or with `data` and `out` on folders alone."""
     if data is None and out is None:
+        from recjob.jobs.retraining import only_if_changed
         from recjob.jobs.workspace import on_database
 
-        _run_job(name, on_database(training), file, as_json)
+        body: Callable[[JobContext], JobResult] = on_database(training)
+        _run_job(name, only_if_changed(name, body) if if_changed else body, file, as_json)
         return
+    if if_changed:
+        raise UserError("--if-changed asks the registry; leave it out with --data and --out")
     if data is None or out is None:
         given, missing = ("--out", "--data") if data is None else ("--data", "--out")
         raise UserError(

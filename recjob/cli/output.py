@@ -50,6 +50,9 @@ def print_values(answer: BaseModel, as_json: bool) -> None:
     if as_json:
         print_json(values)
         return
+    if "skipped" in values:
+        sys.stdout.write(f"skipped: {values['skipped']}\n")
+        return
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

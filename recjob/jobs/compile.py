@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from recjob.catalog.hashing import file_sha256
+from recjob.errors import UserError
 from recjob.inference.export import export_student
 from recjob.inference.tensorrt_build import available_builder, build_engines
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import load_active_recommender
-from recjob.store.models import register_engine
+from recjob.jobs.workspace import load_recommender_of
+from recjob.store.models import ModelRow, active, model, newest_candidate, register_engine
 
-ONNX_KIND = "onnx"
-SETTINGS_KIND = "compile-settings"
-SETTINGS_FILE = "compile.json"
-ITEM_ENCODER = "item_encoder"
-SET_ENCODER = "set_encoder"
+ONNX_KIND: Final = "onnx"
+SETTINGS_KIND: Final = "compile-settings"
+SETTINGS_FILE: Final = "compile.json"
+ITEM_ENCODER: Final = "item_encoder"
+SET_ENCODER: Final = "set_encoder"
 
 
 class BuiltEngine(BaseModel):
@@ -48,14 +50,19 @@ class CompileResult(JobResult):
     """Why there are no engines, where there are none."""
 
 
-def compile_student(context: JobContext) -> CompileResult:
-    """Export the active student, check the files against torch, and build engines.
+def compile_student(context: JobContext, model_id: str | None = None) -> CompileResult:
+    """Export a student, check the files against torch, and build engines.
 
-    Where no TensorRT is installed the job ends with the ONNX files and says so.
+    Without `model_id` it is the one that the gate will decide about: the newest candidate that is
+    newer than the active student, else the active one. Where no TensorRT is installed the job ends
+    with the ONNX files and says so.
+
+    Raises NotFoundError where there is no such student, UserError for a model of another role.
     """
     settings = context.settings
     with context.stage("read"):
-        row, stored = load_active_recommender(context, "student")
+        row = _student(context, model_id)
+        stored = load_recommender_of(context, row)
         context.freeze(model=row.model_id)
     with tempfile.TemporaryDirectory(prefix="recjob-compile-") as scratch:
         folder = Path(scratch)
@@ -118,6 +125,16 @@ def compile_student(context: JobContext) -> CompileResult:
         ),
         note="" if engines else "no TensorRT is installed here; embed runs in torch",
     )
+
+
+def _student(context: JobContext, model_id: str | None) -> ModelRow:
+    with context.database.connect() as connection:
+        if model_id is None:
+            return newest_candidate(connection, "student") or active(connection, "student")
+        row = model(connection, model_id)
+    if row.role != "student":
+        raise UserError(f"model {model_id!r} is no student but a {row.role}, which nothing runs")
+    return row
 
 
 def _add(

@@ -18,6 +18,7 @@ from recjob.jobs.training_site import (
     checkpoint_folder,
     open_pictures,
     training_data,
+    trunk_of,
     with_pictures,
 )
 from recjob.training.autoencoder import encode_latents, latent_neighbours
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def distill(site: TrainingSite) -> TrainedResult:
-    """Distil the student of the settings from the teacher in use, and take it into use."""
+    """Distil the student of the settings from the teacher in use: a candidate for the gate."""
     settings = site.settings
     options = settings.student
     with site.stage("read"):
@@ -44,7 +45,8 @@ def distill(site: TrainingSite) -> TrainedResult:
         teacher_data = replace(data, pixels=seen.pictures.pixels, picture_rows=seen.picture_rows)
         replaces = options.contrastive_weight > 0 and "replace" in options.augmentations
         needed = replaces or options.weights == "autoencoder"
-        autoencoder = site.autoencoder()[1] if needed else None
+        autoencoder_id, autoencoder = site.autoencoder() if needed else (None, None)
+    site.done_reading()
     with site.stage("teacher features") as stage:
         compute = choose_compute(settings.compute)
         with progress_bar("teacher features", shop.catalog.n_items) as bar:
@@ -74,12 +76,12 @@ def distill(site: TrainingSite) -> TrainedResult:
             stage.items = shop.catalog.n_items
     checkpoints = checkpoint_folder(settings, "student")
     with site.stage("train") as stage, progress_bar("student") as bar, stopping_between_steps():
-        trunk = None if autoencoder is None else dict(autoencoder.backbone.trunk.state_dict())
+        trunk = None if autoencoder is None else trunk_of(autoencoder)
         trained = train(data, settings, teacher, neighbours, trunk, bar.to, checkpoints)
         stage.items = len(data.training_positives) * len(trained.epochs)
     warn_of_scale(trained.notes)
     with site.stage("save"):
-        result = save_trained(site, "student", options, trained, data, teacher_id)
+        result = save_trained(site, "student", trained, data, teacher_id, autoencoder_id)
     checkpoints.remove()
     return result
 

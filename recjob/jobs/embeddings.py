@@ -14,15 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
 from recjob.catalog.hashing import file_sha256
-from recjob.errors import SettingsError
-from recjob.inference.choice import ChosenEngine, CompiledStudent, choose_engine
-from recjob.inference.embedding import embed_items, embed_outfits, unit
+from recjob.inference.embedding import Timer, embed_items, embed_outfits, unit
 from recjob.inference.engine import Engine
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.tensor_files import writing_tensors
-from recjob.inference.tensorrt_build import TENSORRT, TENSORRT_RTX, EngineFile
-from recjob.inference.torch_engine import TorchEngine
-from recjob.jobs.compile import ONNX_KIND, SET_ENCODER, SETTINGS_KIND
+from recjob.jobs.compiled import embedding_engine
 from recjob.jobs.embedding_keys import (
     Changes,
     Held,
@@ -33,17 +29,17 @@ from recjob.jobs.embedding_keys import (
     places,
 )
 from recjob.jobs.embedding_ray import Arrays, EmbeddingCluster, outfit_batch, picture_batch
-from recjob.jobs.embedding_shards import Leftovers, vectors_in_shards
+from recjob.jobs.embedding_shards import Leftovers, What, vectors_in_shards
 from recjob.jobs.patience import patiently
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
 from recjob.model.recommender import FEATURE_DIM
-from recjob.settings import CompileSettings
+from recjob.monitoring.definitions import EMBEDDING_SECONDS, ENGINE
 from recjob.store.embeddings import embedding_set, register_embedding_set
 from recjob.store.ledger import hold_lease
-from recjob.store.models import ModelRow, list_engines
-from recjob.training.compute import Compute, choose_compute
+from recjob.store.models import ModelRow
+from recjob.training.compute import choose_compute
 
 FILE_PREFIX: Final = "embeddings"
 """The file of each run has a name of its own: the registered one stays as it is until the new one
@@ -115,19 +111,30 @@ def refresh_embeddings(
         None if kept is None else (kept.outfits.keys, kept.vectors),
     )
     compute = choose_compute(context.settings.compute)
-    chosen = _engine(context, row, stored, compute)
+    chosen = embedding_engine(context, row, stored, compute)
     log.info("embedding runs on %s: %s", chosen.engine.name, chosen.reason)
+    context.metrics.set(
+        ENGINE, 1, model=row.model_id, engine=chosen.kind, precision=chosen.precision
+    )
+
+    def timer(kind: What) -> Timer:
+        """Counts what a batch takes."""
+        labels = {"kind": kind.removesuffix("s"), "engine": chosen.kind}
+        return lambda seconds: context.metrics.observe(EMBEDDING_SECONDS, seconds, **labels)
+
     leftovers = Leftovers.of(context, row.model_id, chosen.engine.name)
     batch_size = context.settings.embed.batch_size
     cluster = None
     if context.settings.nightly.engine == "ray":
-        cluster = EmbeddingCluster.of(context, leftovers, row, compute)
+        cluster = EmbeddingCluster.of(context, leftovers, row, compute, timer)
     if new_items.size:
         with context.stage("item features") as stage, progress_bar("items", new_items.size) as bar:
 
             def item_features(part: Int64Array) -> Float32Array:
                 rows = shop.picture_rows[new_items[part]]
-                return embed_items(chosen.engine, shop.pictures.pixels, rows, batch_size, bar.by)
+                return embed_items(
+                    chosen.engine, shop.pictures.pixels, rows, batch_size, bar.by, timer("items")
+                )
 
             def item_inputs(part: Int64Array) -> Arrays:
                 return picture_batch(shop.pictures.pixels, shop.picture_rows[new_items[part]])
@@ -150,7 +157,9 @@ def refresh_embeddings(
 
             def outfit_vectors(part: Int64Array) -> Float32Array:
                 worn = catalog.outfit_items[new_outfits[part]]
-                return embed_outfits(chosen.engine, features, worn, batch_size, bar.by)
+                return embed_outfits(
+                    chosen.engine, features, worn, batch_size, bar.by, timer("outfits")
+                )
 
             def outfit_inputs(part: Int64Array) -> Arrays:
                 return outfit_batch(features, catalog.outfit_items[new_outfits[part]])
@@ -266,55 +275,3 @@ def _is_older(name: str, run_id: int) -> bool:
     """Whether a file holds an earlier run's vectors; a later run's are those of who took over."""
     found = re.fullmatch(rf"{FILE_PREFIX}(?:-(\d+))?\.safetensors", name)
     return found is not None and int(found[1] or 0) < run_id
-
-
-def _engine(
-    context: JobContext, row: ModelRow, stored: StoredRecommender, compute: Compute
-) -> ChosenEngine:
-    preference = context.settings.embed.engine
-    if context.settings.nightly.engine == "ray":
-        if preference == "tensorrt":
-            raise SettingsError(
-                'embed.engine = "tensorrt" does not run on Ray: machines of the cluster embed with '
-                'torch; set embed.engine = "torch", or nightly.engine = "local"'
-            )
-        engine = TorchEngine(stored.model, compute.device, compute.bf16)
-        return ChosenEngine(engine, "machines of the Ray cluster embed with torch")
-    return choose_engine(
-        stored.model,
-        _compiled(context, row),
-        preference=preference,
-        device=compute.device,
-        bf16=compute.bf16,
-    )
-
-
-def _compiled(context: JobContext, row: ModelRow) -> CompiledStudent | None:
-    """What `compile` registered for the student; None where it did not run."""
-    with context.database.connect() as connection:
-        rows = list_engines(connection, row.model_id)
-    onnx = {engine.target: engine.sha256 for engine in rows if engine.kind == ONNX_KIND}
-    options = [engine for engine in rows if engine.kind == SETTINGS_KIND]
-    if not options or not {"item_encoder", SET_ENCODER} <= onnx.keys():
-        return None
-    file = context.artifacts.file(row.model_id, options[0].file, options[0].sha256)
-    return CompiledStudent(
-        item_onnx_sha256=onnx["item_encoder"],
-        set_onnx_sha256=onnx[SET_ENCODER],
-        image_size=int(options[0].target),
-        settings=CompileSettings.model_validate_json(file.read_bytes()),
-        engines=[
-            EngineFile(
-                path=context.artifacts.root / "models" / row.model_id / engine.file,
-                key=engine.key,
-                sha256=engine.sha256,
-                network="item_encoder" if "item_encoder" in engine.file else "set_encoder",
-                kind=engine.kind,
-                target=engine.target,
-                seconds=0.0,
-                bytes=0,
-            )
-            for engine in rows
-            if engine.kind in (TENSORRT, TENSORRT_RTX)
-        ],
-    )

@@ -30,6 +30,7 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.truth import TruthResult, measure_truth
 from recjob.jobs.workspace import Shop, load_active_recommender, read_student_shop
+from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
 from recjob.settings import NegativesKind, Settings
 
 
@@ -169,6 +170,12 @@ def evaluate(
             truth_result = measure_truth(settings, catalog, parts, teacher, truth_file, judged_file)
     bootstrap = bootstrap_of(settings)
     counts = training_counts(catalog, parts)
+    quality = tuple(_row(method, bootstrap) for method in measured)
+    if negatives == settings.evaluation.negatives:  # on other lists it is another figure
+        for row in quality:
+            if row.method in models:
+                context.metrics.set(MODEL_AUC, row.auc, role=row.method, split="test")
+                context.metrics.set(MODEL_NDCG, row.ndcg_mean, role=row.method, split="test")
     return EvaluateResult(
         student=student.model_id,
         teacher=teacher.model_id,
@@ -179,7 +186,7 @@ def evaluate(
         negatives_per_positive=lists.items.shape[1] - 1,
         k=settings.evaluation.k,
         candidates=int(catalog.outfit_usable.sum()),
-        quality=tuple(_row(method, bootstrap) for method in measured),
+        quality=quality,
         groups=tuple(_groups(measured, counts, settings.evaluation.group_borders)),
         cold_start=cold_rows,
         truth=truth_result,
@@ -190,6 +197,19 @@ def bootstrap_of(settings: Settings) -> Bootstrap:
     """The resampling that the settings ask for."""
     evaluation = settings.evaluation
     return Bootstrap(evaluation.bootstrap_draws, evaluation.confidence, settings.seed)
+
+
+def cold_start_protocol(settings: Settings) -> ColdStartProtocol:
+    """How the settings want newcomers measured."""
+    return ColdStartProtocol(
+        shown=settings.evaluation.cold_start_outfits,
+        draws=settings.evaluation.cold_start_draws,
+        n_negatives=settings.evaluation.negatives_per_positive,
+        threshold=settings.cold_start.threshold,
+        temperature=settings.cold_start.temperature,
+        seed=settings.seed,
+        batch_size=settings.embed.batch_size,
+    )
 
 
 def lists_of_test_part(
@@ -292,15 +312,7 @@ def _cold_start(
             "there is no cold starter: the student has a vector for every user with outfits; "
             "import newcomers first"
         )
-    protocol = ColdStartProtocol(
-        shown=settings.evaluation.cold_start_outfits,
-        draws=settings.evaluation.cold_start_draws,
-        n_negatives=settings.evaluation.negatives_per_positive,
-        threshold=settings.cold_start.threshold,
-        temperature=settings.cold_start.temperature,
-        seed=settings.seed,
-        batch_size=settings.embed.batch_size,
-    )
+    protocol = cold_start_protocol(settings)
     results = cold_start_quality(
         student.engine, student.features, student.user_vectors, catalog, cold, protocol
     )

@@ -11,6 +11,7 @@ from recjob import __version__
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.errors import DataError
+from recjob.settings import Settings
 from recjob.store.artifacts import Role, new_model_id
 from recjob.training.fit import TrainedModel
 
@@ -25,9 +26,10 @@ class ModelRecord(BaseModel):
     model_id: str
     role: Role
     parent: str | None
-    """The teacher of a student."""
+    """The teacher of a student; the autoencoder that a teacher's trunk began as, if it did."""
     settings: dict[str, Any]
-    """The section of the settings that it was trained with."""
+    """The section of the settings that it was trained with, and `split` and `users`, which chose
+    what it learned from."""
     data_fingerprint: str
     metrics: dict[str, Any]
     seed: int
@@ -37,9 +39,8 @@ class ModelRecord(BaseModel):
 def new_record(
     role: Role,
     catalog: Catalog,
-    section: BaseModel,
+    settings: Settings,
     metrics: dict[str, Any],
-    seed: int,
     parent: str | None = None,
 ) -> ModelRecord:
     """The record of a model that was trained just now, with a fresh id."""
@@ -47,12 +48,22 @@ def new_record(
         model_id=new_model_id(role),
         role=role,
         parent=parent,
-        settings=section.model_dump(mode="json"),
+        settings=recorded_settings(role, settings),
         data_fingerprint=data_fingerprint(catalog),
         metrics=metrics,
-        seed=seed,
+        seed=settings.seed,
         code_version=__version__,
     )
+
+
+def recorded_settings(role: Role, settings: Settings) -> dict[str, Any]:
+    """What the record of a model of this role says of the settings."""
+    section: BaseModel = getattr(settings, role)
+    recorded = section.model_dump(mode="json")
+    if role != "autoencoder":  # which learns from all pictures alike
+        for name in ("split", "users"):
+            recorded[name] = getattr(settings, name).model_dump(mode="json")
+    return recorded
 
 
 def training_metrics(trained: TrainedModel) -> dict[str, Any]:

@@ -136,11 +136,15 @@ class FolderSite:
         folder = self._folder("autoencoder")
         return read_record(folder).model_id, load_autoencoder(folder)
 
-    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
+    def done_reading(self) -> None:
+        """Nobody waits for it."""
+
+    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> str:
         """Into `out/<role>`, in place of the one before; the first process does it."""
         with self._ranks.first_then_others():
             if self._ranks.first:
                 self._save(record, write)
+        return f"`python cli.py models import {self._folder(record.role)}` registers it"
 
     def _save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
         final = self._out / record.role

@@ -11,6 +11,7 @@ from recjob.jobs.compile import compile_student
 from recjob.jobs.distill import distill
 from recjob.jobs.embed import embed
 from recjob.jobs.evaluate import EvaluateResult, evaluate
+from recjob.jobs.gate import gate
 from recjob.jobs.make_report import ReportResult, make_report
 from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
 from recjob.jobs.runner import JobContext, run_job
@@ -86,12 +87,14 @@ STEPS: tuple[tuple[str, Callable[[JobContext], JobResult]], ...] = (
     ("train-teacher", on_database(train_teacher)),
     ("distill", on_database(distill)),
     ("compile", compile_student),
+    ("gate", gate),
     ("embed", embed),
     ("nightly-recommend", nightly_recommend),
     ("evaluate", evaluate),
     ("report", make_report),
 )
-"""The jobs in their order; each reads what the ones before it made active."""
+"""The jobs in their order; each reads what the ones before it made. A student that the gate refuses
+ends it."""
 
 
 def run_pipeline(database: Database, settings: Settings) -> Iterator[Finished]:

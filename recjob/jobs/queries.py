@@ -1,4 +1,4 @@
-"""What the command line asks of the database besides jobs: lists, models, runs, the schema."""
+"""What the command line asks of the database besides jobs: lists, runs, the schema."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from sqlalchemy import Connection
 
 from recjob.errors import NotFoundError
 from recjob.settings import Settings
-from recjob.store.artifacts import Role
 from recjob.store.database import downgrade_database, open_database, upgrade_database
-from recjob.store.models import Status, list_models
 from recjob.store.publication import publication_row, publish_kept, rollback
 from recjob.store.recommendations import recommendations_of
 from recjob.store.run_comparison import compare_runs
@@ -51,17 +49,6 @@ class UserRecommendations(Answer):
     kind: Literal["warm", "cold", "stranger"]
     run: int
     outfits: tuple[ListedOutfit, ...]
-
-
-class ModelSummary(Answer):
-    """A registered model."""
-
-    model: str
-    role: Role
-    status: Status
-    parent: str | None
-    created: datetime
-    validation_auc: float | None
 
 
 class RunSummary(Answer):
@@ -153,23 +140,6 @@ def recommendations(settings: Settings, user: str | None) -> UserRecommendations
             )
             for outfit in served.outfits
         ),
-    )
-
-
-def models(settings: Settings) -> tuple[ModelSummary, ...]:
-    """All models, the newest first."""
-    with open_database(settings) as database, database.connect() as connection:
-        rows = list_models(connection)
-    return tuple(
-        ModelSummary(
-            model=row.model_id,
-            role=row.role,
-            status=row.status,
-            parent=row.parent,
-            created=row.created.replace(microsecond=0),
-            validation_auc=(row.metrics.get("validation") or {}).get("auc"),
-        )
-        for row in rows
     )
 
 

@@ -21,6 +21,8 @@ class AutoencoderResult(JobResult):
     first_error: float
     """Mean squared error of the first epoch, of pixels in [0, 1], and of their colour."""
     last_error: float
+    next: str
+    """What becomes of it, and what to do."""
 
 
 def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
@@ -34,6 +36,7 @@ def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
     options = settings.autoencoder
     with site.stage("read"):
         shop = site.read_shop()
+    site.done_reading()
     checkpoints = checkpoint_folder(settings, "autoencoder")
     with site.stage("train") as stage, progress_bar("autoencoder") as bar, stopping_between_steps():
         pixels, rows = shop.pictures.pixels, shop.picture_rows
@@ -41,8 +44,8 @@ def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
         stage.items = int(shop.catalog.item_usable.sum()) * options.epochs
     with site.stage("save"):
         metrics = {"errors": list(trained.losses)}
-        record = new_record("autoencoder", shop.catalog, options, metrics, settings.seed)
-        site.save(
+        record = new_record("autoencoder", shop.catalog, settings, metrics)
+        next_step = site.save(
             record,
             lambda folder: save_autoencoder(
                 folder, trained.model, options.image_size, options.latent_dim
@@ -54,4 +57,5 @@ def train_autoencoder(site: TrainingSite) -> AutoencoderResult:
         epochs=len(trained.losses),
         first_error=trained.losses[0],
         last_error=trained.losses[-1],
+        next=next_step,
     )

@@ -9,12 +9,11 @@ from recjob.jobs.stages import JobResult
 from recjob.jobs.stopping import stopping_between_steps
 from recjob.jobs.training_site import (
     TrainingSite,
-    autoencoder_trunk,
     checkpoint_folder,
     picture_size,
     training_data,
+    trunk_of,
 )
-from recjob.settings import TrainingSettings
 from recjob.store.artifacts import Role
 from recjob.training.data import TrainingData
 from recjob.training.fit import TrainedModel
@@ -33,6 +32,8 @@ class TrainedResult(JobResult):
     validation_auc: float | None
     notes: dict[str, float]
     """What the recipe found on its way: the teacher's gap, alpha, mean d, share of d < 0."""
+    next: str
+    """What becomes of it, and what to do."""
 
 
 def train_teacher(site: TrainingSite) -> TrainedResult:
@@ -40,13 +41,16 @@ def train_teacher(site: TrainingSite) -> TrainedResult:
     settings = site.settings
     with site.stage("read"):
         data = training_data(site.read_shop(picture_size(settings, "teacher")), settings)
-        trunk = autoencoder_trunk(site, settings.teacher.weights)
+        autoencoder = site.autoencoder() if settings.teacher.weights == "autoencoder" else None
+        trunk = None if autoencoder is None else trunk_of(autoencoder[1])
+    site.done_reading()
     checkpoints = checkpoint_folder(settings, "teacher")
     with site.stage("train") as stage, progress_bar("teacher") as bar, stopping_between_steps():
         trained = train(data, settings, trunk, bar.to, checkpoints)
         stage.items = len(data.training_positives) * len(trained.epochs)
     with site.stage("save"):
-        result = save_trained(site, "teacher", settings.teacher, trained, data)
+        parent = None if autoencoder is None else autoencoder[0]
+        result = save_trained(site, "teacher", trained, data, parent)
     checkpoints.remove()
     return result
 
@@ -54,17 +58,25 @@ def train_teacher(site: TrainingSite) -> TrainedResult:
 def save_trained(
     site: TrainingSite,
     role: Role,
-    section: TrainingSettings,
     trained: TrainedModel,
     data: TrainingData,
-    parent: str | None = None,
+    parent: str | None,
+    autoencoder: str | None = None,
 ) -> TrainedResult:
-    """Keep a trained recommender and say what it is."""
+    """Keep a trained recommender and say what it is.
+
+    `parent` is the model that it learned from; `autoencoder` the one that a student used, too.
+    """
     settings, catalog = site.settings, data.catalog
-    record = new_record(role, catalog, section, training_metrics(trained), settings.seed, parent)
+    metrics = training_metrics(trained)
+    if autoencoder is not None:
+        metrics["autoencoder"] = autoencoder
+    record = new_record(role, catalog, settings, metrics, parent)
     user_ids = tuple(catalog.user_ids[user] for user in data.users)
     side = picture_size(settings, role)
-    site.save(record, lambda folder: save_recommender(folder, trained.model, user_ids, side))
+    next_step = site.save(
+        record, lambda folder: save_recommender(folder, trained.model, user_ids, side)
+    )
     return TrainedResult(
         model=record.model_id,
         users=data.users.size,
@@ -72,4 +84,5 @@ def save_trained(
         epochs=len(trained.epochs),
         validation_auc=None if trained.validation is None else trained.validation.auc,
         notes=trained.notes,
+        next=next_step,
     )

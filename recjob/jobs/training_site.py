@@ -64,8 +64,12 @@ class TrainingSite(Protocol):
         """Id and model of the autoencoder in use here; NotFoundError where there is none."""
         ...
 
-    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
-        """Keep a model, whole or not at all, and take it into use.
+    def done_reading(self) -> None:
+        """Say that the catalog was read: from now on it may change, which the training ignores."""
+        ...
+
+    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> str:
+        """Keep a model, whole or not at all; says what becomes of it, and what to do next.
 
         `write` puts the files of the model into the folder that it is given.
         """
@@ -107,11 +111,9 @@ def training_data(shop: PicturedCatalog, settings: Settings) -> TrainingData:
     return prepare_data(shop.catalog, shop.pictures.pixels, shop.picture_rows, settings)
 
 
-def autoencoder_trunk(site: TrainingSite, weights: str) -> dict[str, torch.Tensor] | None:
-    """The trunk of the autoencoder where `weights` asks for it, else None."""
-    if weights != "autoencoder":
-        return None
-    return dict(site.autoencoder()[1].backbone.trunk.state_dict())
+def trunk_of(autoencoder: Autoencoder) -> dict[str, torch.Tensor]:
+    """The weights that `weights = "autoencoder"` starts a trunk from."""
+    return dict(autoencoder.backbone.trunk.state_dict())
 
 
 def check_image_size(what: str, role: Role, stored: StoredRecommender, settings: Settings) -> None:

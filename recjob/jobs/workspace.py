@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Connection
+
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.images import PackedImages
 from recjob.errors import DataError, UserError
@@ -26,6 +28,7 @@ from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
 from recjob.store.catalog_store import CatalogKeys, read_catalog, read_keys
+from recjob.store.ledger import Resource
 from recjob.store.models import ModelRow, activate, active, register
 from recjob.training.distributed import started_together
 
@@ -83,25 +86,57 @@ def active_model(context: JobContext, role: Role) -> ModelRow:
 def load_active_recommender(context: JobContext, role: Role) -> tuple[ModelRow, StoredRecommender]:
     """The active teacher or student, its files checked against the registry."""
     row = active_model(context, role)
-    return row, load_recommender(context.artifacts.model(row.model_id, row.sha256))
+    return row, load_recommender_of(context, row)
+
+
+def load_recommender_of(context: JobContext, row: ModelRow) -> StoredRecommender:
+    """A registered teacher or student, its files checked against the registry."""
+    return load_recommender(context.artifacts.model(row.model_id, row.sha256))
 
 
 def register_active(context: JobContext, record: ModelRecord) -> ModelRow:
-    """Register a written model and make it the active one of its role."""
+    """Register a written model and make it the active one of its role, which no gate asks about."""
     with context.database.begin() as connection:
-        register(
-            connection,
-            model_id=record.model_id,
-            role=record.role,
-            parent=record.parent,
-            settings=record.settings,
-            data_fingerprint=record.data_fingerprint,
-            metrics=record.metrics,
-            sha256=context.artifacts.model_sha256(record.model_id),
-            seed=record.seed,
-            code_version=record.code_version,
-        )
+        _register(connection, context, record)
         return activate(connection, record.model_id)
+
+
+def register_trained(context: JobContext, record: ModelRecord) -> ModelRow:
+    """Register a written model: a student as a candidate for the gate, another in use at once."""
+    if record.role != "student":
+        return register_active(context, record)
+    with context.database.begin() as connection:
+        return _register(connection, context, record)
+
+
+def _register(connection: Connection, context: JobContext, record: ModelRecord) -> ModelRow:
+    return register(
+        connection,
+        model_id=record.model_id,
+        role=record.role,
+        parent=record.parent,
+        settings=record.settings,
+        data_fingerprint=record.data_fingerprint,
+        metrics=record.metrics,
+        sha256=context.artifacts.model_sha256(record.model_id),
+        seed=record.seed,
+        code_version=record.code_version,
+    )
+
+
+def what_next(row: ModelRow) -> str:
+    """What becomes of a model of this status, and what a person does about it."""
+    if row.role == "student":
+        if row.status == "active":
+            return "it is in use; `python cli.py embed` computes its vectors"
+        if row.status == "retired":
+            return f"it is retired; `python cli.py models promote {row.model_id}` takes it back"
+        return (
+            "it is a candidate, and the active student stays in use; run `python cli.py compile` "
+            "and `python cli.py gate`, which takes it into use where it is good enough"
+        )
+    users = "teachers and students" if row.role == "autoencoder" else "students"
+    return f"it is in use: {users} that are trained from now on learn from it"
 
 
 class DatabaseSite:
@@ -137,12 +172,16 @@ class DatabaseSite:
         self._context.freeze(autoencoder=row.model_id)
         return row.model_id, model
 
-    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> None:
-        """Into the artifact folder, registered and active."""
+    def done_reading(self) -> None:
+        """Imports, nights and evaluations may go on: what is packed already stays as it is."""
+        self._context.lease.give_back(Resource.CATALOG)
+
+    def save(self, record: ModelRecord, write: Callable[[Path], None]) -> str:
+        """Into the artifact folder, and registered as `register_trained` does."""
         with self._context.artifacts.write_model(record.model_id) as folder:
             write(folder)
             write_record(folder, record)
-        register_active(self._context, record)
+        return what_next(register_trained(self._context, record))
 
 
 def on_database(training: Callable[[TrainingSite], R]) -> Callable[[JobContext], R]:

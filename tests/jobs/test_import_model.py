@@ -17,11 +17,11 @@ from recjob.jobs.import_model import ImportedModel, import_model
 from recjob.jobs.model_record import read_record
 from recjob.jobs.runner import JobContext, run_job
 from recjob.jobs.stages import JobResult
-from recjob.jobs.workspace import load_active_recommender
+from recjob.jobs.workspace import load_recommender_of
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
 from recjob.store.database import Database
-from recjob.store.models import ModelRow, list_models
+from recjob.store.models import ModelRow, activate, list_models
 from tests.jobs.conftest import Trained
 from tests.store.registry import register_model
 
@@ -51,6 +51,9 @@ def importer(offline: Trained, database: Database, database_settings: Settings) 
     return Importer(database, offline.settings.model_copy(update=update))
 
 
+STATUS: dict[Role, str] = {"autoencoder": "active", "teacher": "active", "student": "candidate"}
+
+
 def test_three_models(offline: Trained, importer: Importer) -> None:
     with importer.database.begin() as connection:
         register_model(connection, "teacher-before", "teacher")
@@ -60,7 +63,9 @@ def test_three_models(offline: Trained, importer: Importer) -> None:
         record = read_record(offline.out / role)
         assert (result.model, result.role, result.new) == (record.model_id, role, True)
         row = importer.models()[record.model_id]
-        assert (row.status, row.role, row.parent) == ("active", role, record.parent)
+        assert (row.status, row.role, row.parent) == (STATUS[role], role, record.parent)
+        assert result.status == STATUS[role]
+        assert ("cli.py gate" in result.next) == (role == "student")
         assert (row.settings, row.metrics) == (record.settings, record.metrics)
         assert row.data_fingerprint == record.data_fingerprint
         assert (row.seed, row.code_version) == (1, record.code_version)
@@ -70,14 +75,19 @@ def test_three_models(offline: Trained, importer: Importer) -> None:
     assert len(importer.models()) == 4
 
 
-def test_the_imported_student_is_in_use(offline: Trained, importer: Importer) -> None:
+def test_the_imported_student_is_whole(offline: Trained, importer: Importer) -> None:
+    importer(offline.out / "autoencoder")
     importer(offline.out / "teacher")
     importer(offline.out / "student")
 
     def body(context: JobContext) -> JobResult:
-        row, stored = load_active_recommender(context, "student")
-        assert row.model_id == offline.results["student"]["model"]
+        row = importer.models()[str(offline.results["student"]["model"])]
+        stored = load_recommender_of(context, row)
         assert row.parent == offline.results["teacher"]["model"]
+        teacher = importer.models()[str(row.parent)]
+        # Its trunk began as the autoencoder; the student drew its replacements by it.
+        assert teacher.parent == row.metrics["autoencoder"]
+        assert teacher.parent == offline.results["autoencoder"]["model"]
         own = load_recommender(offline.out / "student")
         assert stored.user_ids == own.user_ids
         states = stored.model.state_dict(), own.model.state_dict()
@@ -95,6 +105,19 @@ def test_the_same_folder_twice_is_one_model(offline: Trained, importer: Importer
     again = importer(offline.out / "teacher")
     assert not again.new
     assert importer.models() == before
+
+
+def test_a_student_that_is_there_keeps_its_status(offline: Trained, importer: Importer) -> None:
+    first = importer(offline.out / "student")
+    assert importer(offline.out / "student").status == "candidate"
+    with importer.database.begin() as connection:
+        activate(connection, first.model)
+        register_model(connection, "later")
+        activate(connection, "later")
+    again = importer(offline.out / "student")
+    assert (again.new, again.status) == (False, "retired")
+    assert f"models promote {first.model}" in again.next
+    assert importer.models()["later"].status == "active"
 
 
 def test_a_student_may_come_without_its_teacher(offline: Trained, importer: Importer) -> None:

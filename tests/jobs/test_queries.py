@@ -8,7 +8,6 @@ from sqlalchemy import text
 from recjob.errors import NotFoundError
 from recjob.jobs.nightly_recommend import nightly_recommend
 from recjob.jobs.queries import (
-    models,
     publish_run,
     recommendations,
     run_details,
@@ -39,15 +38,6 @@ def test_the_list_of_visitors(trained_shop: Shop) -> None:
     answer = recommendations(trained_shop.settings, None)
     assert (answer.user, answer.kind) == (None, "stranger")
     assert [(o.outfit, o.score) for o in answer.outfits] == trained_shop.default_list()
-
-
-def test_models(trained_shop: Shop) -> None:
-    rows = models(trained_shop.settings)
-    assert [row.role for row in rows] == ["student", "teacher", "autoencoder"]  # newest first
-    assert {row.status for row in rows} == {"active"}
-    assert rows[0].parent == rows[1].model
-    assert rows[0].validation_auc is not None
-    assert rows[2].validation_auc is None
 
 
 def test_runs_and_back_again(shop: Shop) -> None:
@@ -90,7 +80,7 @@ def test_runs_side_by_side(shop: Shop) -> None:
     assert details[0].digest == details[1].digest
     assert (details[1].run, details[1].shown, details[0].shown) == (again, True, False)
     assert (details[1].k, details[1].visitors) == (K, True)
-    assert details[1].model == models(shop.settings)[0].model
+    assert details[1].model == shop.model_folder("student").name
     same = run_difference(shop.settings, None, None)
     assert (same.before.run, same.after.run) == (first.run, again)
     assert (same.mean_overlap, same.users_changed, same.users_reordered) == (1, 0, 0)
@@ -127,7 +117,6 @@ def test_who_has_no_list_and_why(shop: Shop) -> None:
 
 
 def test_nothing_is_there_yet(database: Database, database_settings: Settings) -> None:
-    assert models(database_settings) == ()
     assert runs(database_settings) == ()
     with pytest.raises(NotFoundError, match="no run is published"):
         recommendations(database_settings, "anna")

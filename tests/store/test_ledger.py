@@ -182,6 +182,34 @@ def test_a_lost_connection_is_made_again_and_the_locks_are_taken_again(
         hold_lease(connection, lease.run_id)
 
 
+@pytest.mark.parametrize("when", ["never", "before", "after"])
+def test_what_is_given_back_is_free_also_after_a_lost_connection(
+    database: Database, start: Start, when: str
+) -> None:
+    lease = start("distill", READS)
+    with pytest.raises(LockedError):
+        start("import", WRITES)
+    if when == "before":
+        terminate(database, lease)
+    lease.give_back(Resource.CATALOG)
+    if when == "after":
+        terminate(database, lease)
+    lease.beat([], {})  # connects again where it has to
+    Lease(database, "import", WRITES, {}).end("done", {}, [], {}, None)
+    lease.beat([], {})
+    with database.begin() as connection:
+        hold_lease(connection, lease.run_id)
+    with pytest.raises(LockedError, match="its kind of job"):
+        start("distill", READS)
+
+
+def test_what_is_given_back_is_not_the_rest(start: Start) -> None:
+    both = Locks(reads=frozenset({Resource.CATALOG, Resource.ENGINES}))
+    start("gate", both).give_back(Resource.CATALOG)
+    with pytest.raises(LockedError, match="engines"):
+        start("compile", Locks(writes=frozenset({Resource.ENGINES})))
+
+
 def test_a_later_run_takes_the_lease_away(database: Database, start: Start) -> None:
     old = start("import")
     terminate(database, old)

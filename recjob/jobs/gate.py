@@ -1,0 +1,164 @@
+"""Job `gate`: the newest student becomes the active one if it is good enough beside that one."""
+
+from __future__ import annotations
+
+from recjob.catalog.split import split_parts
+from recjob.errors import RefusedError, TemporaryError, UserError
+from recjob.jobs.compiled import compiled_student
+from recjob.jobs.gate_checks import Check, Measurements, decide, failed, reason_of
+from recjob.jobs.gate_engines import batch_seconds, engine_difference
+from recjob.jobs.gate_measures import OnTestPart, Ranking, Student
+from recjob.jobs.runner import JobContext
+from recjob.jobs.stages import JobResult, SkippedResult
+from recjob.jobs.workspace import load_recommender_of, read_shop, what_next
+from recjob.store.gate import Decision, DecisionRow, record_decision
+from recjob.store.ledger import hold_lease
+from recjob.store.models import (
+    ModelRow,
+    activate,
+    find_active,
+    lock_role,
+    model,
+    newest_candidate,
+)
+
+
+class GateResult(JobResult):
+    """A student that was taken into use."""
+
+    model: str
+    against: str | None
+    """The student that was active before; None: there was none."""
+    decision: Decision
+    decided_by: str
+    """The user of the database who ran the gate."""
+    users: int
+    """Whose lists the AUC was measured on."""
+    positives: int
+    """Their positives of the test part."""
+    checks: tuple[Check, ...]
+    next: str
+
+
+def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult:
+    """Decide about the newest candidate, and take it into use where no check failed.
+
+    With `force` it is taken into use whatever the checks say, and the decision says that.
+
+    Raises RefusedError where a check failed: the candidate stays one. UserError where the candidate
+    was not compiled; TemporaryError where another student became active meanwhile.
+    """
+    settings = context.settings
+    with context.stage("read"):
+        with context.database.connect() as connection:
+            row, active_row = (
+                newest_candidate(connection, "student"),
+                find_active(connection, "student"),
+            )
+        if row is None:
+            return SkippedResult(skipped=_nothing_new(active_row))
+        if compiled_student(context, row) is None and not force:
+            raise UserError(f"{row.model_id} was not compiled; run `python cli.py compile` first")
+        candidate = Student(row, load_recommender_of(context, row))
+        active = None
+        if active_row is not None:
+            active = Student(active_row, load_recommender_of(context, active_row))
+        shop = read_shop(context, candidate.stored.image_size)
+        parts = split_parts(shop.catalog, settings.split)
+        against = None if active_row is None else active_row.model_id
+        context.freeze(model=row.model_id, against=against, force=force)
+    ranking = Ranking(context, shop, parts, candidate, active)
+    with context.stage("rank") as stage:
+        auc, popularity, coverage = ranking.auc(), ranking.popularity(), ranking.coverage()
+        stage.items = ranking.positives
+    with context.stage("cold start"):
+        cold_start = ranking.cold_start()
+    with context.stage("agreement"):
+        agreement = ranking.agreement()
+    with context.stage("engines"):
+        measured = Measurements(
+            auc=auc,
+            popularity=popularity,
+            cold_start=cold_start,
+            coverage=coverage,
+            agreement=agreement,
+            engine_difference=engine_difference(context, shop, candidate),
+            latency_seconds=batch_seconds(context, shop, candidate, active),
+        )
+    checks = decide(measured, settings.gate, settings.compile.tolerance)
+    with context.stage("decide"):
+        written = _write(context, row, against, checks, force)
+    taken = written.decision != "refused"
+    in_use = row.model_id if taken else against
+    _tell_metrics(context, None if in_use is None else ranking.on_test_part().get(in_use))
+    if not taken:
+        stays = "there is still no active student" if against is None else f"{against} stays in use"
+        raise RefusedError(
+            f"the gate refuses {row.model_id}, and {stays}: {written.reason} (`python cli.py "
+            f"models show {row.model_id}` shows every check, `gate --force` overrules them)"
+        )
+    with context.database.connect() as connection:
+        row = model(connection, row.model_id)
+    return GateResult(
+        model=row.model_id,
+        against=against,
+        decision=written.decision,
+        decided_by=written.decided_by,
+        users=ranking.users,
+        positives=ranking.positives,
+        checks=checks,
+        next=what_next(row),
+    )
+
+
+def _nothing_new(active: ModelRow | None) -> str:
+    newer = "" if active is None else f" newer than {active.model_id}, which is in use"
+    return f"there is no candidate student{newer}; `python cli.py distill` makes one"
+
+
+def _write(
+    context: JobContext,
+    candidate: ModelRow,
+    against: str | None,
+    checks: tuple[Check, ...],
+    force: bool,
+) -> DecisionRow:
+    """Record the decision and, unless it is a refusal, promote: both or neither.
+
+    Raises TemporaryError where another student was active or the candidate was touched meanwhile.
+    """
+    decision: Decision = "passed"
+    if failed(checks):
+        decision = "forced" if force else "refused"
+    with context.database.begin() as connection:
+        hold_lease(connection, context.run_id)
+        lock_role(connection, "student")
+        now = find_active(connection, "student")
+        if (None if now is None else now.model_id) != against:
+            raise TemporaryError(
+                f"another student became active while {candidate.model_id} was compared with "
+                f"{against or 'none'}; run the gate again"
+            )
+        if model(connection, candidate.model_id).status != "candidate":
+            raise TemporaryError(
+                f"{candidate.model_id} was retired while the gate looked at it; run it again"
+            )
+        written = record_decision(
+            connection,
+            candidate.model_id,
+            decision,
+            against=against,
+            run_id=context.run_id,
+            reason=reason_of(checks) or None,
+            checks=[check.model_dump() for check in checks],
+        )
+        if decision != "refused":
+            activate(connection, candidate.model_id)
+    return written
+
+
+def _tell_metrics(context: JobContext, quality: OnTestPart | None) -> None:
+    """What the student that is in use from now on is worth on the test part."""
+    if quality is not None:
+        context.metrics.set("recjob_model_auc", quality.auc, role="student", split="test")
+        context.metrics.set("recjob_model_ndcg", quality.ndcg, role="student", split="test")

@@ -1,0 +1,207 @@
+"""What the gate asks of a new student, and whether the answers are good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from recjob.settings import GateSettings
+
+CheckName = Literal[
+    "auc", "popularity", "cold-start", "coverage", "agreement", "engines", "latency"
+]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A figure of the candidate beside that of the active student."""
+
+    value: float
+    reference: float
+
+
+@dataclass(frozen=True)
+class Lead:
+    """An AUC beside another of the same users, and how sure the difference is."""
+
+    value: float
+    reference: float
+    low: float
+    """Lower end of the interval of the mean difference, `value` less `reference`."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured; a text says why something was not."""
+
+    auc: Lead | str
+    """Beside the active student, on the lists of the users whom both know."""
+    popularity: Lead
+    """Beside popularity, on the lists of the users whom the candidate knows."""
+    cold_start: Beside | str
+    """AUC of newcomers to both."""
+    coverage: Beside | str
+    """Share of the outfits that are in somebody's list."""
+    agreement: Beside | str
+    """Rank correlation of each student with its own teacher."""
+    engine_difference: float | str
+    """Largest distance of a unit vector of the compiled forms from torch's in float32."""
+    latency_seconds: Beside | str
+    """A batch of pictures through the engine that embeds here."""
+
+
+class Check(BaseModel):
+    """One question to the candidate."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: CheckName
+    passed: bool | None
+    """None: it was not measured."""
+    value: float | None
+    """The candidate's figure."""
+    reference: float | None
+    """What it stands beside: the active student's, or popularity's."""
+    decisive: float | None
+    """What is held against the limit; see `meaning`."""
+    limit: float | None
+    meaning: str
+    """What `decisive` is and must be, or why it was not measured."""
+
+    @property
+    def sentence(self) -> str:
+        """The check in words, with its numbers."""
+        if self.decisive is None or self.limit is None:
+            return f"{self.name}: {self.meaning}"
+        found = f"{self.name}: {self.meaning} {self.limit:.4g}, and is {self.decisive:.4g}"
+        if self.value is None or self.reference is None:
+            return found
+        return f"{found} ({self.value:.4g} beside {self.reference:.4g})"
+
+
+def decide(measured: Measurements, settings: GateSettings, tolerance: float) -> tuple[Check, ...]:
+    """All checks in their order; `tolerance` is `compile.tolerance`.
+
+    A figure that is not a number fails its check.
+    """
+    return (
+        _auc(measured.auc, settings),
+        _popularity(measured.popularity, settings),
+        _loss("cold-start", measured.cold_start, settings.max_cold_start_loss),
+        _coverage(measured.coverage, settings),
+        _loss("agreement", measured.agreement, settings.max_agreement_loss),
+        _engines(measured.engine_difference, tolerance),
+        _latency(measured.latency_seconds, settings),
+    )
+
+
+def failed(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Those that a candidate must not fail and did."""
+    return tuple(check for check in checks if check.passed is False)
+
+
+def reason_of(checks: Sequence[Check]) -> str:
+    """One line that names the checks that failed, with their numbers."""
+    return "; ".join(check.sentence for check in failed(checks))
+
+
+def _auc(found: Lead | str, settings: GateSettings) -> Check:
+    if isinstance(found, str):
+        return _not_measured("auc", found)
+    limit = -settings.max_auc_loss
+    return Check(
+        name="auc",
+        passed=found.low >= limit,
+        value=found.value,
+        reference=found.reference,
+        decisive=found.low,
+        limit=limit,
+        meaning="the lower end of the difference to the active student must not be below",
+    )
+
+
+def _popularity(found: Lead, settings: GateSettings) -> Check:
+    return Check(
+        name="popularity",
+        passed=found.low > settings.min_popularity_lead,
+        value=found.value,
+        reference=found.reference,
+        decisive=found.low,
+        limit=settings.min_popularity_lead,
+        meaning="the lower end of the lead over popularity must be above",
+    )
+
+
+def _loss(name: CheckName, found: Beside | str, limit: float) -> Check:
+    if isinstance(found, str):
+        return _not_measured(name, found)
+    loss = found.reference - found.value
+    return Check(
+        name=name,
+        passed=loss <= limit,
+        value=found.value,
+        reference=found.reference,
+        decisive=loss,
+        limit=limit,
+        meaning="the loss must not be above",
+    )
+
+
+def _coverage(found: Beside | str, settings: GateSettings) -> Check:
+    if isinstance(found, str):
+        return _not_measured("coverage", found)
+    # An active student that recommends nothing leaves nothing to lose.
+    loss = 1 - found.value / found.reference if found.reference > 0 else 0.0
+    return Check(
+        name="coverage",
+        passed=loss <= settings.max_coverage_loss,
+        value=found.value,
+        reference=found.reference,
+        decisive=loss,
+        limit=settings.max_coverage_loss,
+        meaning="the relative loss must not be above",
+    )
+
+
+def _engines(found: float | str, tolerance: float) -> Check:
+    if isinstance(found, str):
+        return _not_measured("engines", found)
+    return Check(
+        name="engines",
+        passed=found <= tolerance,
+        value=found,
+        reference=None,
+        decisive=found,
+        limit=tolerance,
+        meaning="the distance of a compiled vector from torch's must not be above",
+    )
+
+
+def _latency(found: Beside | str, settings: GateSettings) -> Check:
+    if isinstance(found, str):
+        return _not_measured("latency", found)
+    factor = found.value / found.reference
+    return Check(
+        name="latency",
+        passed=factor <= settings.max_latency_factor,
+        value=found.value,
+        reference=found.reference,
+        decisive=factor,
+        limit=settings.max_latency_factor,
+        meaning="a batch of pictures must not take more times as long as the active student's than",
+    )
+
+
+def _not_measured(name: CheckName, why: str) -> Check:
+    return Check(
+        name=name,
+        passed=None,
+        value=None,
+        reference=None,
+        decisive=None,
+        limit=None,
+        meaning=f"not measured: {why}",
+    )
