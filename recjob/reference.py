@@ -20,6 +20,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from recjob import settings
+from recjob.monitoring.definitions import METRICS
 from recjob.settings import ENVIRONMENT_PREFIX as PREFIX
 from recjob.settings import Settings
 
@@ -47,6 +48,22 @@ epochs = 20
 The same in the environment: `{PREFIX}`, the section, two underscores and the key, in capitals:
 `{PREFIX}SEED=1 {PREFIX}TEACHER__EPOCHS=20`. Lists are joined by commas. "Sec.", "Eq." and "Table"
 are those of the paper.
+"""
+
+METRICS_HEAD = f"""{GENERATED}
+# Metrics
+
+What Prometheus is told, by whichever sink `metrics.sink` names: `/metrics` of the scheduler, a
+textfile for node_exporter, or a Pushgateway. All of it is read from the ledger, the registry and
+the published run, so it covers jobs that cron or a person started, and those that failed, were
+refused or killed. No metric has a label per user. Times are seconds since 1970.
+
+What is about one of our jobs has the label `job`, which Prometheus also gives to what it scrapes:
+scrape with `honor_labels: true`, as `deploy/prometheus/` does, so that ours is kept.
+
+Counters and histograms are sums over all runs that the ledger ever held: what retention takes out
+of it is added to `ledger_total` first. Buckets are those of `metrics.latency_buckets`; where these
+have changed, older counts stand in the first bucket that surely holds them.
 """
 
 CLI_HEAD = f"""{GENERATED}
@@ -127,6 +144,20 @@ NAMES: dict[object, str] = {
     Path: "path",
     SecretStr: "text",
 }
+
+
+def metrics_reference() -> str:
+    """docs/metrics.md: each metric with kind, labels and meaning."""
+    rows = [
+        (
+            f"`{metric.name}`",
+            metric.kind,
+            ", ".join(f"`{label}`" for label in metric.labels),
+            metric.help,
+        )
+        for metric in METRICS.values()
+    ]
+    return f"{METRICS_HEAD}\n{_markdown_table(('metric', 'kind', 'labels', 'meaning'), rows)}"
 
 
 def _type(field: FieldInfo) -> str:
@@ -223,12 +254,13 @@ def with_outputs(page: str, app: Typer) -> str:
 
 
 def main() -> None:
-    """Writes docs/settings.md, docs/cli.md and the outputs in docs/scale.md."""
+    """Writes docs/settings.md, docs/metrics.md, docs/cli.md and the outputs in docs/scale.md."""
     from recjob.cli import app  # here: the settings' part needs no command line
 
     scale = (DOCS / "scale.md").read_text(encoding="utf-8")
     for name, text in (
         ("settings.md", settings_reference()),
+        ("metrics.md", metrics_reference()),
         ("cli.md", cli_reference(app)),
         ("scale.md", with_outputs(scale, app)),
     ):

@@ -36,7 +36,7 @@ MAY_USE = {
     "jobs": BASE | SCIENCE | {"logs", "paper", "store", "monitoring", "report"},
     "bench": BASE | SCIENCE | {"logs", "store", "monitoring", "jobs", "report"},
     "cli": BASE | {"logs", "jobs", "bench", "paper"},
-    "reference": BASE | {"cli"},
+    "reference": BASE | {"cli", "monitoring"},
 }
 """Parts of recjob and the other parts that each may import; a part may always use itself."""
 

@@ -18,14 +18,14 @@ from typer.main import get_command
 
 from recjob.catalog.tables import read_folder
 from recjob.cli import app
-from recjob.reference import cli_reference, field_docs, settings_reference
+from recjob.reference import cli_reference, field_docs, metrics_reference, settings_reference
 from recjob.settings import CatalogSettings, Settings, load_settings
 from recjob.store.database import Database, administrator
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
-GUIDES = [page for page in PAGES if page.name not in ("settings.md", "cli.md")]
+GUIDES = [page for page in PAGES if page.name not in ("settings.md", "cli.md", "metrics.md")]
 
 SECTIONS = [
     field.annotation
@@ -42,6 +42,11 @@ def test_settings_reference_is_up_to_date() -> None:
 def test_command_reference_is_up_to_date() -> None:
     written = (DOCS / "cli.md").read_text(encoding="utf-8")
     assert written == cli_reference(app), "run: make docs"
+
+
+def test_metrics_reference_is_up_to_date() -> None:
+    written = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert written == metrics_reference(), "run: make docs"
 
 
 @pytest.mark.parametrize("model", [Settings, *SECTIONS], ids=lambda model: model.__name__)
@@ -127,6 +132,10 @@ def test_shown_commands_exist(line: str) -> None:
     command: Any = get_command(app)
     words = shlex.split(line)[2:]
     while isinstance(command, TyperGroup):
+        options = {name for parameter in command.params for name in parameter.opts}
+        while words and words[0].startswith("--"):  # each of them has a value
+            assert words[0] in options
+            words = words[2:]
         assert words
         assert words[0] in command.commands
         command = command.commands[words.pop(0)]

@@ -31,6 +31,13 @@ class ChosenEngine:
 
     engine: Engine
     reason: str
+    precision: str
+    """In which pictures are encoded: fp32, bf16 or fp16."""
+
+    @property
+    def kind(self) -> str:
+        """torch, onnx, tensorrt or tensorrt_rtx: the first word of the engine's name."""
+        return self.engine.name.split()[0]
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,14 @@ def choose_engine(
         reason = found
         if preference == "tensorrt":
             raise SettingsError(f'embed.engine is "tensorrt", but {reason}')
-    return ChosenEngine(TorchEngine(model, device, bf16), reason)
+    return torch_engine(model, device, bf16, reason)
+
+
+def torch_engine(
+    model: OutfitRecommender, device: torch.device | str, bf16: bool, reason: str
+) -> ChosenEngine:
+    """The model itself as the engine, and why."""
+    return ChosenEngine(TorchEngine(model, device, bf16), reason, "bf16" if bf16 else "fp32")
 
 
 def _tensorrt(compiled: CompiledStudent | None, device: torch.device) -> ChosenEngine | str:
@@ -109,5 +123,6 @@ def _tensorrt(compiled: CompiledStudent | None, device: torch.device) -> ChosenE
         except (RecjobError, OSError) as error:
             reason = str(error)
             continue
-        return ChosenEngine(engine, f"an engine for {kind} {package.__version__} on {target}")
+        found = f"an engine for {kind} {package.__version__} on {target}"
+        return ChosenEngine(engine, found, compiled.settings.precision)
     return reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from recjob.model.recommender import FEATURE_DIM
 
 Progress = Callable[[int], object]
 """Called after each batch with the number of rows that it finished."""
+Timer = Callable[[float], object]
+"""Called after each batch with the seconds that it took, its input and its check included."""
 
 
 def embed_items(
@@ -23,6 +26,7 @@ def embed_items(
     rows: NDArray[Any],
     batch_size: int,
     on_progress: Progress | None = None,
+    on_batch: Timer | None = None,
 ) -> Float32Array:
     """Item features `(m, 128)` of the pictures `pixels[rows]`.
 
@@ -31,10 +35,13 @@ def embed_items(
     """
     features = np.empty((len(rows), FEATURE_DIM), np.float32)
     for start in range(0, len(rows), batch_size):
+        began = time.perf_counter()
         part = rows[start : start + batch_size]
         encoded = engine.encode_items(pixels[part])
         _check_finite(encoded, engine, "picture", part)
         features[start : start + len(part)] = encoded
+        if on_batch is not None:
+            on_batch(time.perf_counter() - began)
         if on_progress is not None:
             on_progress(len(part))
     return features
@@ -46,6 +53,7 @@ def embed_outfits(
     outfit_items: NDArray[Any],
     batch_size: int,
     on_progress: Progress | None = None,
+    on_batch: Timer | None = None,
 ) -> Float32Array:
     """Unit vectors `(n, 128)` of outfits, from item features `(n_items, 128)`.
 
@@ -54,6 +62,7 @@ def embed_outfits(
     """
     vectors = np.zeros((len(outfit_items), FEATURE_DIM), np.float32)
     for start in range(0, len(outfit_items), batch_size):
+        began = time.perf_counter()
         part = outfit_items[start : start + batch_size]
         real = part != PADDING
         some = np.flatnonzero(real.any(axis=1))
@@ -63,6 +72,8 @@ def embed_outfits(
             encoded = engine.encode_outfits(features[np.where(mask, items, 0)], mask)
             _check_finite(encoded, engine, "outfit", start + some)
             vectors[start + some] = unit(encoded)
+        if on_batch is not None:
+            on_batch(time.perf_counter() - began)
         if on_progress is not None:
             on_progress(len(part))
     return vectors

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from recjob.catalog.catalog import PADDING, Float32Array, Int64Array
+from recjob.inference.embedding import Timer
 from recjob.jobs.embedding_keys import UInt8Array
 from recjob.jobs.embedding_shards import Leftovers, What
 from recjob.jobs.ray_cluster import run_shards
@@ -24,6 +25,7 @@ from recjob.jobs.ray_workers import (
     ITEMS,
     PIXELS,
     EmbeddingWorker,
+    Latencies,
     Student,
     batch_name,
     keys_name,
@@ -42,10 +44,17 @@ class EmbeddingCluster:
     context: JobContext
     leftovers: Leftovers
     student: Student
+    timer: Callable[[What], Timer]
+    """Gives what is told the seconds of each batch."""
 
     @classmethod
     def of(
-        cls, context: JobContext, leftovers: Leftovers, row: ModelRow, compute: Compute
+        cls,
+        context: JobContext,
+        leftovers: Leftovers,
+        row: ModelRow,
+        compute: Compute,
+        timer: Callable[[What], Timer],
     ) -> EmbeddingCluster:
         """For the model `row`, computing as this machine would."""
         student = Student(
@@ -56,7 +65,7 @@ class EmbeddingCluster:
             threads=torch.get_num_threads(),
             batch_size=context.settings.embed.batch_size,
         )
-        return cls(context, leftovers, student)
+        return cls(context, leftovers, student, timer)
 
     def doing(
         self,
@@ -82,7 +91,9 @@ class EmbeddingCluster:
                     arrays = batch(rows[start : start + size])
                     folder.write(batch_name(name, place), save(arrays))
 
-            def done(number: int) -> None:
+            def done(number: int, latencies: Latencies) -> None:
+                for seconds in latencies.seconds:
+                    self.timer(what)(seconds)
                 self.context.check_lease()
                 folder.remove(self.leftovers.input_name(what, number))
                 progress(len(shards[number]))

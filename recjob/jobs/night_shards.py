@@ -15,8 +15,17 @@ from recjob.jobs.night import Night, RecentOutfits, user_shard
 from recjob.jobs.patience import patiently
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.ray_cluster import run_shards
-from recjob.jobs.ray_workers import USERS, ScoringWorker, lists_name, table_name, users_name
+from recjob.jobs.ray_workers import (
+    USERS,
+    Latencies,
+    ScoringWorker,
+    lists_name,
+    table_name,
+    timed_lists,
+    users_name,
+)
 from recjob.jobs.runner import JobContext
+from recjob.monitoring.definitions import SCORING_SECONDS
 from recjob.ranking.shard import ListShard, UserShard
 from recjob.store.publication import recent_outfits
 from recjob.store.work_files import WorkFolder
@@ -136,7 +145,8 @@ def _score_on_ray(
         night.options.model_dump_json(),
     )
 
-    def finished(number: int) -> None:
+    def finished(number: int, latencies: Latencies) -> None:
+        _count(context, latencies)
         context.check_lease()
         work.folder.remove(users_name(fingerprint, number))
         done(number)
@@ -158,7 +168,16 @@ def finished_shard(
 
 def one_shard(context: JobContext, night: Night, start: int, stop: int) -> ListShard:
     """The lists of users `start` to `stop`."""
-    return night.scorer(users_of(context, night, start, stop))
+    users = users_of(context, night, start, stop)
+    lists, seconds = timed_lists(night.scorer, users)
+    _count(context, Latencies(night.scorer.engine(users), seconds))
+    return lists
+
+
+def _count(context: JobContext, latencies: Latencies) -> None:
+    """Note what a shard took to be scored."""
+    for seconds in latencies.seconds:
+        context.metrics.observe(SCORING_SECONDS, seconds, engine=latencies.engine)
 
 
 def users_of(context: JobContext, night: Night, start: int, stop: int) -> UserShard:

@@ -102,6 +102,17 @@ def broken_limit(
     return None
 
 
+def score_shift(now: Mapping[str, Any], last: Mapping[str, Any] | None) -> float | None:
+    """The index of a run's scores against those of the last run, whatever their models.
+
+    None where there is none to compare with. (Models rank alike on different scales, so a new one
+    shifts the scores without harm; a limit asks only where it is the same.)
+    """
+    if last is None or "score_histogram" not in last:
+        return None
+    return stability_index(np.asarray(last["score_histogram"]), np.asarray(now["score_histogram"]))
+
+
 def stability_index(before: NDArray[Any], after: NDArray[Any]) -> float:
     """Population stability index of two histograms `(B,)` over the same bins.
 

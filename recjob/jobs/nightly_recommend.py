@@ -20,7 +20,7 @@ from recjob.jobs.embeddings import refresh_embeddings
 from recjob.jobs.night import STRANGER, Night
 from recjob.jobs.night_inputs import Plan, plan_night
 from recjob.jobs.night_shards import ShardWork, finished_shard, score_shards
-from recjob.jobs.night_statistics import RunStatistics, broken_limit
+from recjob.jobs.night_statistics import RunStatistics, broken_limit, score_shift
 from recjob.jobs.patience import patiently
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -104,7 +104,10 @@ def nightly_recommend(context: JobContext) -> NightlyResult:
             continued = score_shards(context, plan.night, plan.ranges, work)
             stage.items = plan.night.n_users
         with context.stage("load") as stage:
-            statistics = _load(context, plan, work)
+            statistics = _load(context, plan, work) | {
+                "filtered": plan.filtered,
+                "engine": vectors.engine,
+            }
             stage.items = plan.night.n_users
         with context.stage("publish"):
             _publish(context, statistics, work)
@@ -147,10 +150,10 @@ def _shown_already(context: JobContext, plan: Plan) -> int | None:
     return run
 
 
-def _load(context: JobContext, plan: Plan, work: ShardWork) -> Mapping[str, Any]:
+def _load(context: JobContext, plan: Plan, work: ShardWork) -> dict[str, Any]:
     """Load and check the lists of every shard; returns the run's statistics."""
 
-    def load() -> Mapping[str, Any]:
+    def load() -> dict[str, Any]:
         night, nightly = plan.night, context.settings.nightly
         statistics = RunStatistics(
             night.model_id, len(night.keys.outfits), int(night.table.allowed.sum()), nightly.k
@@ -220,12 +223,13 @@ def _publish(context: JobContext, statistics: Mapping[str, Any], work: ShardWork
     def attach() -> str | None:
         with database.connect() as connection:
             last = published_statistics(connection)
-        held = broken_limit(statistics, None if last is None else last[1], context.settings.limits)
+        before = None if last is None else last[1]
+        held = broken_limit(statistics, before, context.settings.limits)
         keep_run(
             database,
             run_id,
             shown=context.settings.nightly.k,
-            statistics=statistics,
+            statistics={**statistics, "score_shift": score_shift(statistics, before)},
             held=held,
         )
         return held

@@ -18,7 +18,16 @@ from typing import Any, Final
 
 from recjob import errors
 from recjob.errors import RecjobError, SettingsError, TemporaryError
-from recjob.jobs.ray_workers import ERROR, MESSAGE, NODE, NUMBER, Worker, do_shard
+from recjob.jobs.ray_workers import (
+    ERROR,
+    MESSAGE,
+    NODE,
+    NUMBER,
+    Latencies,
+    Worker,
+    do_shard,
+    latencies_of,
+)
 from recjob.settings import RaySettings
 
 CONNECT_SECONDS: Final = 10.0
@@ -40,13 +49,14 @@ def run_shards(
     prepare: Callable[[int], None],
     worker: type[Worker],
     arguments: tuple[Any, ...],
-    done: Callable[[int], None],
+    done: Callable[[int, Latencies], None],
 ) -> Mapping[str, int]:
     """Do the shards `numbers`: write the inputs of some (`prepare`), let workers do them.
 
     `worker(*arguments)` is made once per process of the cluster (`arguments` are hashable); called
     with a number it reads the input of that shard and writes its result. `done` is called here
-    after each shard. Returns how many shards each node did, by Ray's id of the node.
+    after each shard, with what its batches took. Returns how many shards each node did, by Ray's id
+    of the node.
 
     Raises SettingsError where Ray is missing or the cluster cannot be reached, what a shard
     raised where that is an error of the tree, and TemporaryError for lost machines.
@@ -70,13 +80,13 @@ def run_shards(
                 if row[ERROR]:
                     raise getattr(errors, row[ERROR])(row[MESSAGE])
                 nodes[row[NODE]] += 1
-                done(int(row[NUMBER]))
+                done(int(row[NUMBER]), latencies_of(row))
     return dict(nodes)
 
 
 def _connected(options: RaySettings) -> Any:
     """Ray, connected once per process: its workers keep what they loaded. It ends with us."""
-    _check_address(options.address)
+    check_address(options.address)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -111,7 +121,7 @@ def _connected(options: RaySettings) -> Any:
     return ray
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raise SettingsError where nobody listens at HOST:PORT; anything else is for Ray to find."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()) or "/" in host:

@@ -5,8 +5,10 @@ It has no database: what it needs comes from the shared work folder and the arti
 
 from __future__ import annotations
 
+import json
 import socket
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +29,7 @@ from recjob.jobs.embedding_shards import Leftovers, What
 from recjob.jobs.stages import disk_errors_told
 from recjob.model.recommender import OutfitRecommender
 from recjob.ranking.scorer import ShardScorer
-from recjob.ranking.shard import ListOptions, ScoringTable, UserShard
+from recjob.ranking.shard import ListOptions, ListShard, ScoringTable, UserShard
 from recjob.store.artifacts import ArtifactFolder
 from recjob.store.work_files import WorkFolder
 
@@ -38,7 +40,11 @@ NODE: Final = "node"
 ERROR: Final = "error"
 """the class of the tree that it raised, or nothing,"""
 MESSAGE: Final = "message"
-"""and its message."""
+"""and its message;"""
+ENGINE: Final = "engine"
+"""what computed,"""
+SECONDS: Final = "seconds"
+"""and what its batches took, as JSON."""
 
 
 PIXELS: Final = "pixels"
@@ -52,10 +58,18 @@ USERS: Final = "users-"
 """How the files of users begin."""
 
 
+@dataclass(frozen=True)
+class Latencies:
+    """What the batches of a shard took."""
+
+    engine: str
+    seconds: tuple[float, ...]
+
+
 class Worker(Protocol):
     """Does shards by their number; what it raises of the error tree is told by the driver."""
 
-    def __call__(self, number: int) -> None:
+    def __call__(self, number: int) -> Latencies:
         """Read the shard's input and write its result."""
 
 
@@ -65,14 +79,21 @@ def do_shard(
     """The function of the Ray Data pipeline: the shard of `row`, by this process's worker."""
     import ray
 
-    result = {**row, NODE: ray.get_runtime_context().get_node_id(), ERROR: "", MESSAGE: ""}
+    node = {**row, NODE: ray.get_runtime_context().get_node_id()}
     try:
         with disk_errors_told(Path(tempfile.gettempdir())):
-            _worker(worker, arguments)(int(row[NUMBER]))
+            latencies = _worker(worker, arguments)(int(row[NUMBER]))
     except RecjobError as error:
         message = f"{socket.gethostname()}: {error}"
-        return {**result, ERROR: type(error).__name__, MESSAGE: message}
-    return result
+        told = {ERROR: type(error).__name__, MESSAGE: message}
+        return {**node, **told, ENGINE: "", SECONDS: "[]"}
+    seconds = json.dumps(latencies.seconds)
+    return {**node, ERROR: "", MESSAGE: "", ENGINE: latencies.engine, SECONDS: seconds}
+
+
+def latencies_of(row: dict[str, Any]) -> Latencies:
+    """Those of a row that `do_shard` gave."""
+    return Latencies(row[ENGINE], tuple(json.loads(row[SECONDS])))
 
 
 @lru_cache(maxsize=1)
@@ -115,11 +136,19 @@ class ScoringWorker:
         table = ScoringTable.from_bytes(self._folder.require(table_name(fingerprint)))
         self._scorer = ShardScorer(table, ListOptions.model_validate_json(options))
 
-    def __call__(self, number: int) -> None:
+    def __call__(self, number: int) -> Latencies:
         """Score the shard and keep its lists."""
-        data = self._folder.require(users_name(self._fingerprint, number))
-        lists = self._scorer(UserShard.from_bytes(data))
+        users = UserShard.from_bytes(self._folder.require(users_name(self._fingerprint, number)))
+        lists, seconds = timed_lists(self._scorer, users)
         self._folder.write(lists_name(self._fingerprint, number), lists.to_bytes())
+        return Latencies(self._scorer.engine(users), seconds)
+
+
+def timed_lists(scorer: ShardScorer, users: UserShard) -> tuple[ListShard, tuple[float, ...]]:
+    """The lists of a shard and what they took; nothing where nobody has a vector."""
+    began = time.perf_counter()
+    lists = scorer(users)
+    return lists, (time.perf_counter() - began,) if len(users.rows) else ()
 
 
 @dataclass(frozen=True)
@@ -149,9 +178,11 @@ class EmbeddingWorker:
         folder = shared_work(root, url, EMBEDDING)
         self._leftovers = Leftovers(folder, student.model_id, self._engine.name)
         self._what, self._batch_size = what, student.batch_size
+        self._seconds: list[float] = []
 
-    def __call__(self, number: int) -> None:
+    def __call__(self, number: int) -> Latencies:
         """Embed the shard batch by batch and keep its vectors."""
+        self._seconds.clear()
         folder = self._leftovers.folder
         name = self._leftovers.input_name(self._what, number)
         keys = np.frombuffer(folder.require(keys_name(name)), np.uint8).reshape(-1, KEY_BYTES)
@@ -160,12 +191,19 @@ class EmbeddingWorker:
             for batch in range(-(-len(keys) // self._batch_size))
         ]
         self._leftovers.write(self._what, keys, np.concatenate(vectors))
+        return Latencies(self._engine.name, tuple(self._seconds))
 
     def _embedded(self, batch: dict[str, NDArray[Any]]) -> Float32Array:
         if self._what == "items":
             pixels = batch[PIXELS]
-            return embed_items(self._engine, pixels, np.arange(len(pixels)), self._batch_size)
-        return embed_outfits(self._engine, batch[FEATURES], batch[ITEMS], self._batch_size)
+            rows = np.arange(len(pixels))
+            return embed_items(
+                self._engine, pixels, rows, self._batch_size, None, self._seconds.append
+            )
+        features, items = batch[FEATURES], batch[ITEMS]
+        return embed_outfits(
+            self._engine, features, items, self._batch_size, None, self._seconds.append
+        )
 
 
 def shared_work(root: str, url: str, work: str) -> WorkFolder:

@@ -142,7 +142,7 @@ _DEFINITIONS: Final = (
         "What the stage took in the last run that finished it, or failed in it.",
     ),
     Definition(
-        "recjob_stage_items",
+        "recjob_stage_last_items",
         "gauge",
         ("job", "stage"),
         "What the stage handled in that run: pictures, outfits, users, rows.",

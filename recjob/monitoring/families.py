@@ -60,7 +60,7 @@ class _Families:
         edges = (*histogram.edges, float("inf"))
         for edge, count in zip(edges, histogram.counts, strict=True):
             total += count
-            le = "+Inf" if edge == float("inf") else str(edge)
+            le = "+Inf" if edge == float("inf") else str(float(edge))
             family.add_sample(f"{histogram.name}_bucket", {**labels, "le": le}, total)
         family.add_sample(f"{histogram.name}_count", labels, total)
         family.add_sample(f"{histogram.name}_sum", labels, histogram.sum)
@@ -147,7 +147,7 @@ def _add_stages(families: _Families, snapshot: MetricsSnapshot) -> None:
             throughput = figures.items / figures.seconds
         for name, value in (
             ("recjob_stage_duration_seconds", figures.seconds),
-            ("recjob_stage_items", figures.items),
+            ("recjob_stage_last_items", figures.items),
             ("recjob_stage_throughput_items_per_second", throughput),
             ("recjob_stage_peak_memory_bytes", figures.peak_memory_bytes),
             ("recjob_stage_peak_gpu_memory_bytes", figures.peak_gpu_memory_bytes),

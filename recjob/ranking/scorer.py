@@ -13,7 +13,7 @@ from recjob.ranking.exact import EMPTY, best, decode, encode
 from recjob.ranking.index import OutfitIndex
 from recjob.ranking.lists import ListPlan, Search, fill_lists
 from recjob.ranking.shard import ListOptions, ListShard, ScoringTable, UserShard
-from recjob.ranking.top_k import top_k
+from recjob.ranking.top_k import fastest_engine, top_k
 
 Exclusions = tuple[Int64Array, Int64Array]
 
@@ -63,6 +63,12 @@ class ShardScorer:
             scored[shard.rows] = True
             counts |= {reason: count for reason, count in choice.counts.items() if count}
         return ListShard(shard.users, shard.kinds, scored, outfits, scores, counts)
+
+    def engine(self, shard: UserShard) -> str:
+        """What scores it: "index", or the engine of `top_k`."""
+        if self._indexed is not None:
+            return "index"
+        return fastest_engine(len(shard.rows) * len(self._table.outfit_vectors))
 
     def _search(self, shard: UserShard) -> Search:
         exclude = shard.exclude_indptr, shard.exclude_indices

@@ -73,7 +73,7 @@ def top_k(
     if len(users) == 0 or len(outfits) == 0:
         return np.full((len(users), k), -1, np.int64), np.full((len(users), k), -np.inf, "f")
     pairs = len(users) * len(outfits)
-    chosen = _fastest(pairs) if engine == "auto" else engine
+    chosen = fastest_engine(pairs) if engine == "auto" else engine
     if chosen == "triton":
         from recjob.ranking.triton_top_k import triton_top_k
 
@@ -92,7 +92,8 @@ def cpu_has_bf16() -> bool:
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def _fastest(pairs: int) -> Literal["fp32", "bf16", "triton"]:
+def fastest_engine(pairs: int) -> Literal["fp32", "bf16", "triton"]:
+    """What auto takes for so many pairs of user and outfit."""
     if torch.cuda.is_available() and find_spec("triton") is not None and gpu_engine_works():
         return "triton"
     return "bf16" if cpu_has_bf16() and _compiled_pays(pairs) else "fp32"

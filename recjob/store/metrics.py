@@ -98,10 +98,9 @@ _STAGES = text(
 )
 _HISTOGRAMS = text(
     """
-    WITH part AS (
-        SELECT run_id, histogram -> 'name' AS name, histogram -> 'labels' AS labels,
-            histogram -> 'edges' AS edges, histogram -> 'counts' AS counts,
-            (histogram ->> 'sum')::numeric AS sum
+    WITH part AS MATERIALIZED (
+        SELECT run_id, (histogram - '{counts,sum}'::text[])::text AS series,
+            histogram -> 'counts' AS counts, (histogram ->> 'sum')::numeric AS sum
         FROM (
             SELECT run_id, metrics -> 'histograms' AS histograms FROM job_run
             UNION ALL
@@ -109,19 +108,19 @@ _HISTOGRAMS = text(
         ) AS run
         CROSS JOIN LATERAL jsonb_array_elements(histograms) AS histogram
     ), summed AS (
-        SELECT name, labels, edges, max(run_id) AS run_id, sum(sum) AS sum
-        FROM part GROUP BY name, labels, edges
+        SELECT series, max(run_id) AS run_id, sum(sum)::float8 AS sum FROM part GROUP BY series
     ), bucket AS (
-        SELECT name, labels, edges, place, sum(count::bigint)::bigint AS count
+        SELECT series, place, sum(count::bigint)::bigint AS count
         FROM part CROSS JOIN LATERAL jsonb_array_elements_text(counts)
             WITH ORDINALITY AS bucket (count, place)
-        GROUP BY name, labels, edges, place
+        GROUP BY series, place
+    ), buckets AS (
+        SELECT series, array_agg(count ORDER BY place) AS counts FROM bucket GROUP BY series
     )
-    SELECT name #>> '{}' AS name, labels, edges, sum::float8,
-        array_agg(count ORDER BY place) AS counts
-    FROM summed JOIN bucket USING (name, labels, edges)
-    GROUP BY name, labels, edges, sum, run_id
-    ORDER BY name, labels, run_id DESC
+    SELECT series::jsonb ->> 'name' AS name, series::jsonb -> 'labels' AS labels,
+        series::jsonb -> 'edges' AS edges, sum, counts
+    FROM summed JOIN buckets USING (series)
+    ORDER BY name, series::jsonb -> 'labels', run_id DESC
     """
 )
 _GAUGES = text(

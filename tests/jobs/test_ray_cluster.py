@@ -13,12 +13,12 @@ from recjob.errors import SettingsError
 from recjob.jobs.embed import embed
 from recjob.jobs.nightly_recommend import nightly_recommend
 from recjob.jobs.ray_cluster import run_shards
-from recjob.jobs.ray_workers import ScoringWorker
+from recjob.jobs.ray_workers import Latencies, ScoringWorker
 from recjob.settings import RaySettings
 from tests.fixtures_shop import Shop
 
 
-def nothing(number: int) -> None:
+def nothing(number: int, latencies: Latencies | None = None) -> None:
     raise AssertionError("no shard may be begun")
 
 
