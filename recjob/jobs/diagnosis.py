@@ -74,10 +74,17 @@ def examined(checks: Iterable[tuple[str, Callable[[], Finding | None]]]) -> list
         try:
             finding = check()
         except FAULTS as error:
-            finding = failure(first_line(error), "mend what it names, and run doctor again")
+            finding = failure(*_told(error))
         if finding is not None:
             done.append(Check(name=name, **finding.model_dump()))
     return done
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """What is wrong and what to do: messages of ours end with it, after a semicolon."""
+    line = first_line(error)
+    what, _, mend = line.rpartition("; ") if isinstance(error, RecjobError) else (line, "", "")
+    return (what, mend) if what and mend else (line, "mend what it names, and run doctor again")
 
 
 def first_line(error: BaseException) -> str:
