@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
 from recjob.errors import NotFoundError
+from recjob.jobs.metrics import tell_metrics
+from recjob.jobs.runner import JOB_LOCKS
 from recjob.settings import Settings
 from recjob.store.database import downgrade_database, open_database, upgrade_database
 from recjob.store.publication import publication_row, publish_kept, rollback
@@ -194,6 +196,7 @@ def publish_run(settings: Settings, run: int) -> RunSummary:
     """Show a kept run, also one that a limit held back; NotFoundError where it is not kept."""
     with open_database(settings) as database:
         publish_kept(database, run)
+        tell_metrics(settings, database, JOB_LOCKS)
         with database.connect() as connection:
             return RunSummary(**_summary(kept_run(connection, run)))
 
@@ -202,6 +205,7 @@ def show_earlier_run(settings: Settings, to: int | None) -> RunSummary:
     """Show run `to` again, or without it the one before; NotFoundError where there is none."""
     with open_database(settings) as database:
         target = rollback(database, to)
+        tell_metrics(settings, database, JOB_LOCKS)
         with database.connect() as connection:
             return RunSummary(**_summary(kept_run(connection, target)))
 

@@ -69,9 +69,9 @@ JOB_LOCKS: Mapping[str, Locks] = {
     "evaluate": Locks(reads=frozenset({Resource.CATALOG, Resource.EMBEDDINGS, Resource.PEOPLE})),
     "compare": _READS_SHOP,
     "gate": Locks(reads=frozenset({Resource.CATALOG, Resource.ENGINES, Resource.PEOPLE})),
-    "models-promote": Locks(),
+    "models-promote": Locks(reads=frozenset({Resource.PEOPLE})),
     "models-retire": Locks(),
-    "models-rollback": Locks(),
+    "models-rollback": Locks(reads=frozenset({Resource.PEOPLE})),
     "report": Locks(
         reads=frozenset(
             {Resource.CATALOG, Resource.EMBEDDINGS, Resource.PUBLICATION, Resource.PEOPLE}
