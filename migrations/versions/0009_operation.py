@@ -48,6 +48,13 @@ CREATE TABLE schedule_run (
     CHECK ((ended IS NULL) = (outcome = 'running'))
 );
 COMMENT ON TABLE schedule_run IS 'one row per entry of the schedule and time at which it was due';
+CREATE TABLE schedule_total (
+    entry text NOT NULL,
+    outcome text NOT NULL,
+    runs bigint NOT NULL,
+    PRIMARY KEY (entry, outcome)
+);
+COMMENT ON TABLE schedule_total IS 'counts of the rows that retention removed from schedule_run';
 COMMENT ON COLUMN schedule_run.reason IS 'why it was skipped or refused, or failed at last';
 COMMENT ON COLUMN schedule_run.cron IS
     'expression and zone that held then: the times of another one begin anew';
@@ -87,10 +94,10 @@ COMMENT ON COLUMN installation.forget_key IS 'key of the hashes in forgotten_use
 INSERT INTO installation DEFAULT VALUES;
 
 GRANT SELECT, INSERT, UPDATE ON schedule_run TO recjob_writer;
-GRANT SELECT ON ledger_total TO recjob_writer;
+GRANT SELECT ON ledger_total, schedule_total TO recjob_writer;
 GRANT SELECT, INSERT ON gate_decision, forgotten_user TO recjob_writer;
 GRANT SELECT ON installation TO recjob_writer;
-GRANT SELECT ON schedule_run, ledger_total, gate_decision TO recjob_monitor;
+GRANT SELECT ON schedule_run, schedule_total, ledger_total, gate_decision TO recjob_monitor;
 """
 
 # The owner's, since writers delete no runs: it can only move them into the sums.
@@ -184,7 +191,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET ROLE recjob_owner")
     op.execute("DROP FUNCTION fold_job_runs")
-    op.execute("DROP TABLE installation, forgotten_user, gate_decision, schedule_run, ledger_total")
+    op.execute(
+        "DROP TABLE installation, forgotten_user, gate_decision, schedule_run, schedule_total, "
+        "ledger_total"
+    )
     op.execute("ALTER TABLE model DROP COLUMN activated")
     op.execute("ALTER TABLE job_run DROP COLUMN metrics, DROP COLUMN stage")
     op.execute(

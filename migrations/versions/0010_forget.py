@@ -114,13 +114,20 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     dropped integer;
 BEGIN
-    -- The newest of each entry stays: what was missed is counted from it.
-    DELETE FROM public.schedule_run AS old
-    WHERE old.ended < before AND EXISTS (
-        SELECT FROM public.schedule_run AS later
-        WHERE later.entry = old.entry AND later.slot > old.slot
-    );
-    GET DIAGNOSTICS dropped = ROW_COUNT;
+    -- The newest of each entry stays: what was missed is counted from it. What goes stays counted.
+    WITH gone AS (
+        DELETE FROM public.schedule_run AS old
+        WHERE old.ended < before AND EXISTS (
+            SELECT FROM public.schedule_run AS later
+            WHERE later.entry = old.entry AND later.slot > old.slot
+        )
+        RETURNING entry, outcome
+    ), counted AS (
+        INSERT INTO public.schedule_total AS total (entry, outcome, runs)
+        SELECT entry, outcome, count(*) FROM gone GROUP BY entry, outcome
+        ON CONFLICT (entry, outcome) DO UPDATE SET runs = total.runs + excluded.runs
+    )
+    SELECT count(*) INTO dropped FROM gone;
     RETURN dropped;
 END
 $$;

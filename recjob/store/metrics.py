@@ -167,8 +167,13 @@ _GATE = text(
     """
 )
 _SCHEDULE_RUNS = text(
-    "SELECT entry, outcome, count(*) AS runs FROM schedule_run WHERE outcome <> 'running' "
-    "GROUP BY entry, outcome ORDER BY entry, outcome"
+    """
+    SELECT entry, outcome, sum(runs)::bigint AS runs FROM (
+        SELECT entry, outcome, 1 AS runs FROM schedule_run WHERE outcome <> 'running'
+        UNION ALL
+        SELECT entry, outcome, runs FROM schedule_total
+    ) AS run GROUP BY entry, outcome ORDER BY entry, outcome
+    """
 )
 
 

@@ -19,6 +19,7 @@ from recjob.store.ledger import Lease, Locks
 from recjob.store.ledger_totals import fold_runs
 from recjob.store.metrics import SILENT_SECONDS, catalog_mark, count_catalog, read_snapshot
 from recjob.store.models import activate
+from recjob.store.retention import drop_schedule_rows
 from tests.store.registry import register_model
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -246,6 +247,25 @@ def test_folding_changes_no_counter(database: Database) -> None:
         assert fold_runs(connection, NOW + timedelta(days=1)) == 0
         left = connection.scalar(text("SELECT count(*) FROM job_run"))
     assert left == 2
+
+
+def test_the_schedules_runs_stay_counted(database: Database) -> None:
+    with database.begin() as connection:
+        for days, outcome in ((5, "done"), (4, "done"), (3, "failed"), (2, "done"), (1, "running")):
+            connection.execute(
+                text(
+                    "INSERT INTO schedule_run (entry, slot, ended, outcome, host, pid) VALUES "
+                    "('embed', :slot, CASE :outcome WHEN 'running' THEN NULL ELSE :slot END, "
+                    ":outcome, 'here', 1)"
+                ),
+                {"slot": NOW - timedelta(days=days), "outcome": outcome},
+            )
+    counted = {("embed", "done"): 3, ("embed", "failed"): 1}
+    assert snapshot(database).schedule_runs == counted
+    for days, gone in ((3.5, 2), (0, 2)):
+        with database.begin() as connection:
+            assert drop_schedule_rows(connection, NOW - timedelta(days=days)) == gone
+        assert snapshot(database).schedule_runs == counted
 
 
 def test_what_is_not_folded(database: Database) -> None:
