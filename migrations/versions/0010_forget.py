@@ -60,7 +60,7 @@ $$;
 CREATE FUNCTION forget_user(wanted text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    key integer;
+    forgotten integer;
     partition regclass;
     deleted bigint;
     lists bigint := 0;
@@ -68,18 +68,18 @@ DECLARE
 BEGIN
     INSERT INTO public.forgotten_user (user_hash)
         SELECT user_hash FROM public.user_hashes(ARRAY[wanted]) ON CONFLICT DO NOTHING;
-    SELECT user_key INTO key FROM public.app_user
+    SELECT user_key INTO forgotten FROM public.app_user
         WHERE user_id = wanted COLLATE "C" FOR UPDATE;
     IF NOT FOUND THEN
         RETURN counts;
     END IF;
-    DELETE FROM public.given_negative WHERE user_key = key;
+    DELETE FROM public.given_negative WHERE user_key = forgotten;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     counts := counts || jsonb_build_object('given_negative', deleted);
-    DELETE FROM public.evaluation_list WHERE user_key = key;
+    DELETE FROM public.evaluation_list WHERE user_key = forgotten;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     counts := counts || jsonb_build_object('evaluation_list', deleted);
-    DELETE FROM public.user_embedding WHERE user_key = key;
+    DELETE FROM public.user_embedding WHERE user_key = forgotten;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     counts := counts || jsonb_build_object('user_embedding', deleted);
     -- Sealed partitions too, and those that a killed run has not attached.
@@ -88,7 +88,7 @@ BEGIN
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
         AND relname ~ '^recommendation_run_[0-9]+$'
     LOOP
-        EXECUTE format('DELETE FROM %s WHERE user_key = $1', partition) USING key;
+        EXECUTE format('DELETE FROM %s WHERE user_key = $1', partition) USING forgotten;
         GET DIAGNOSTICS deleted = ROW_COUNT;
         lists := lists + deleted;
         IF deleted > 0 THEN  -- the planner's statistics name keys
@@ -96,10 +96,10 @@ BEGIN
         END IF;
     END LOOP;
     counts := counts || jsonb_build_object('recommendation', lists);
-    DELETE FROM public.interaction WHERE user_key = key;
+    DELETE FROM public.interaction WHERE user_key = forgotten;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     counts := counts || jsonb_build_object('interaction', deleted);
-    DELETE FROM public.app_user WHERE user_key = key;
+    DELETE FROM public.app_user WHERE user_key = forgotten;
     counts := counts || jsonb_build_object('app_user', 1);
     ANALYZE public.app_user, public.interaction, public.given_negative, public.evaluation_list,
         public.user_embedding;
@@ -135,17 +135,17 @@ $$;
 CREATE FUNCTION mark_files_removed(wanted text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    key integer;
+    number integer;
 BEGIN
-    SELECT model_key INTO key FROM public.model
+    SELECT model_key INTO number FROM public.model
         WHERE model_id = wanted COLLATE "C" AND status <> 'active' FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'model % is active, or there is none', wanted;
     END IF;
     UPDATE public.model SET status = 'retired', files_removed = coalesce(files_removed, now())
-        WHERE model_key = key;
-    DELETE FROM public.engine WHERE model_key = key;
-    DELETE FROM public.embedding_set WHERE model_key = key;
+        WHERE model_key = number;
+    DELETE FROM public.engine WHERE model_key = number;
+    DELETE FROM public.embedding_set WHERE model_key = number;
 END
 $$;
 
