@@ -7,8 +7,10 @@ folder that holds everything; `RECJOB_DATABASE_URL` a Postgres server instead of
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -546,6 +548,16 @@ class MetricsSettings(Section):
         60.0,
     )
     """Upper ends in seconds of the histograms of batch latencies, ascending."""
+
+    @field_validator("latency_buckets")
+    @classmethod
+    def _ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        finite = bool(edges) and edges[0] > 0 and edges[-1] < math.inf
+        if not (finite and all(low < high for low, high in pairwise(edges))):
+            raise PydanticCustomError(
+                "buckets", "must be finite numbers above 0, each greater than the one before"
+            )
+        return edges
 
 
 class RetentionSettings(Section):
