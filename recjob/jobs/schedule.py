@@ -171,8 +171,7 @@ class Scheduler:
             try:
                 run()
             except BaseException as error:
-                self._faults.append(error)
-                raise
+                self._faults.append(error)  # the next tick raises it
 
         thread = threading.Thread(target=work, name=action.entry.name, daemon=True)
         self._threads[action.entry.name] = (run, thread)
