@@ -75,6 +75,7 @@ max_items = 4
 [gate]
 min_popularity_lead = -1.0
 latency_batches = 1
+max_latency_factor = 100.0
 
 [limits]
 max_user_loss = 0.5

@@ -528,5 +528,5 @@ def test_interrupted(
     def interrupt(settings: Settings) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recjob.jobs.queries.models", interrupt)
+    monkeypatch.setattr("recjob.jobs.model_registry.models", interrupt)
     assert command("models", "list", variables=variables) == Ended(130, "", "interrupted\n")

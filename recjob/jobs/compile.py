@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Connection
 
 from recjob.catalog.hashing import file_sha256
 from recjob.errors import UserError
@@ -61,7 +62,8 @@ def compile_student(context: JobContext, model_id: str | None = None) -> Compile
     """
     settings = context.settings
     with context.stage("read"):
-        row = _student(context, model_id)
+        with context.database.connect() as connection:
+            row = student_to_compile(connection, model_id)
         stored = load_recommender_of(context, row)
         context.freeze(model=row.model_id)
     with tempfile.TemporaryDirectory(prefix="recjob-compile-") as scratch:
@@ -127,13 +129,16 @@ def compile_student(context: JobContext, model_id: str | None = None) -> Compile
     )
 
 
-def _student(context: JobContext, model_id: str | None) -> ModelRow:
-    with context.database.connect() as connection:
-        if model_id is None:
-            return newest_candidate(connection, "student") or active(connection, "student")
-        row = model(connection, model_id)
+def student_to_compile(connection: Connection, model_id: str | None) -> ModelRow:
+    """The student `model_id`; None: the one that the gate will decide about, else the active one.
+
+    Raises NotFoundError where there is no such student, UserError for a model of another role.
+    """
+    if model_id is None:
+        return newest_candidate(connection, "student") or active(connection, "student")
+    row = model(connection, model_id)
     if row.role != "student":
-        raise UserError(f"model {model_id!r} is no student but a {row.role}, which nothing runs")
+        raise UserError(f"{model_id} is no student but of role {row.role}, which nothing runs")
     return row
 
 

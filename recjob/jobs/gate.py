@@ -11,6 +11,7 @@ from recjob.jobs.gate_measures import OnTestPart, Ranking, Student
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult, SkippedResult
 from recjob.jobs.workspace import load_recommender_of, read_shop, what_next
+from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
 from recjob.store.gate import Decision, DecisionRow, record_decision
 from recjob.store.ledger import hold_lease
 from recjob.store.models import (
@@ -160,5 +161,5 @@ def _write(
 def _tell_metrics(context: JobContext, quality: OnTestPart | None) -> None:
     """What the student that is in use from now on is worth on the test part."""
     if quality is not None:
-        context.metrics.set("recjob_model_auc", quality.auc, role="student", split="test")
-        context.metrics.set("recjob_model_ndcg", quality.ndcg, role="student", split="test")
+        context.metrics.set(MODEL_AUC, quality.auc, role="student", split="test")
+        context.metrics.set(MODEL_NDCG, quality.ndcg_mean, role="student", split="test")

@@ -44,7 +44,8 @@ class OnTestPart:
     """Means over the users of the lists that a decision is made on."""
 
     auc: float
-    ndcg: float
+    ndcg_mean: float
+    """Mean over every cutoff, as `evaluate` and the registry give it to Prometheus."""
 
 
 class Ranking:
@@ -163,11 +164,11 @@ class Ranking:
         return Beside(*np.stack(found)[:, measured].mean(axis=1).tolist())
 
     def on_test_part(self) -> Mapping[str, OnTestPart]:
-        """AUC and NDCG by model, on the lists that `auc` is measured on."""
+        """AUC and ndcg_mean by model, on the lists that `auc` is measured on."""
         if not self.positives:
             return {}
         return {
-            student.row.model_id: OnTestPart(float(own.auc.mean()), float(own.ndcg.mean()))
+            student.row.model_id: OnTestPart(float(own.auc.mean()), float(own.ndcg_mean.mean()))
             for student, own in zip(self._students, self._metrics, strict=True)
         }
 

@@ -42,6 +42,7 @@ JOBS: Final = (
     "train-teacher",
     "distill",
     "compile",
+    "gate",
     "embed",
     "nightly-recommend",
     "evaluate",

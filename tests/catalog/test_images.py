@@ -156,6 +156,25 @@ def adding(store: Path, shop: Path, first: int, step: int) -> subprocess.Popen[s
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def test_pixels_that_are_being_read_stay_while_an_import_appends(tmp_path: Path) -> None:
+    """What a training relies on, which leaves the catalog to imports once it has read it."""
+    shop, folder = tmp_path / "shop", tmp_path / "store"
+    names = pictures(shop, 6)
+    PackedImages.open(folder, SIZE).add(FolderPictures(shop), names[:3], SETTINGS)
+    store = PackedImages.open(folder, SIZE)
+    pixels, before = store.pixels, store.pixels.copy()
+    # An import that died between pixels and index, then one that cuts its rest off and appends.
+    with (folder / "pixels.u8").open("ab") as file:
+        file.write(b"\x99" * (2 * SIZE * SIZE * 3 + 7))
+    assert (pixels == before).all()
+    report = PackedImages.open(folder, SIZE).add(FolderPictures(shop), names, SETTINGS)
+    assert report.added == 3
+    assert pixels.shape == before.shape
+    assert (pixels == before).all()
+    assert (store.pixels == before).all()  # mapped anew, as a later stage does
+    assert store.rows(report.hashes[:3]).tolist() == [0, 1, 2]
+
+
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """Each adds its half and a share of the other's; nothing is there twice or wrong."""
     shop, folder = tmp_path / "shop", tmp_path / "store"

@@ -74,14 +74,6 @@ def opposite(tensors: Tensors) -> Tensors:
     return {name: -values for name, values in tensors.items()}
 
 
-def noise(tensors: Tensors) -> Tensors:
-    """Users who know nothing."""
-    generator = torch.Generator().manual_seed(5)
-    return {
-        name: torch.randn(values.shape, generator=generator) for name, values in tensors.items()
-    }
-
-
 def _change(path: Path, change: Callable[[Tensors], Tensors]) -> None:
     tensors = change(load_file(path))
     path.unlink()

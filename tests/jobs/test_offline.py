@@ -96,7 +96,10 @@ def test_records(offline: Trained) -> None:
             auc = offline.results[role]["validation_auc"]
             assert record.metrics["validation"]["auc"] == auc
             assert len(record.metrics["epochs"]) == 1
-    assert read_record(offline.out / "teacher").parent is None
+    # Its trunk began as the autoencoder; the student's replacements were drawn by the same.
+    autoencoder = offline.results["autoencoder"]["model"]
+    assert read_record(offline.out / "teacher").parent == autoencoder
+    assert read_record(offline.out / "student").metrics["autoencoder"] == autoencoder
     assert read_record(offline.out / "student").parent == offline.results["teacher"]["model"]
     assert load_autoencoder(offline.out / "autoencoder").latent_dim == 16
 
@@ -119,7 +122,7 @@ def test_the_database_gives_the_same_models(
         folder = settings.home / "artifacts" / "models" / model_id
         assert file_sha256(folder / WEIGHTS) == file_sha256(offline.out / role / WEIGHTS)
         own, theirs = read_record(folder), read_record(offline.out / role)
-        same = {"model_id": "", "metrics": {}}
+        same = {"model_id": "", "metrics": {}, "parent": None}
         assert own.model_copy(update=same) == theirs.model_copy(update=same)
 
 

@@ -7,15 +7,21 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from recjob.errors import NotFoundError
+from recjob.errors import NotFoundError, UserError
 from recjob.store.database import Database
+from recjob.store.gate import database_user, decisions_of, last_decisions, record_decision
+from recjob.store.ledger import Lease, Locks
 from recjob.store.models import (
+    ModelRow,
     activate,
     active,
     list_engines,
     list_models,
     model,
+    newest_candidate,
     register_engine,
+    retire,
+    take_back,
 )
 from tests.store.registry import register_model
 
@@ -68,6 +74,74 @@ def test_activations_at_once_leave_one(database: Database) -> None:
     with database.connect() as connection:
         statuses = sorted(row.status for row in list_models(connection))
     assert statuses == ["active", *["retired"] * 5]
+
+
+def test_going_back_step_by_step_and_never_to_what_was_left(database: Database) -> None:
+    with database.begin() as connection:
+        with pytest.raises(NotFoundError, match="no active student"):
+            take_back(connection, "student")
+        for name in ("a", "b", "c", "d", "never"):
+            register_model(connection, name)
+        for name in ("a", "b", "c"):
+            activate(connection, name)
+        assert [row.model_id for row in take_back(connection, "student")] == ["c", "b"]
+        assert active(connection, "student").model_id == "b"
+        assert [row.model_id for row in take_back(connection, "student")] == ["b", "a"]
+        with pytest.raises(NotFoundError, match="no student was in use before a"):
+            take_back(connection, "student")
+        activate(connection, "d")
+        gone, back = take_back(connection, "student")
+        assert (gone.model_id, back.model_id) == ("d", "a")
+        assert (gone.status, gone.activated) == ("retired", None)
+        statuses = {row.model_id: row.status for row in list_models(connection)}
+        assert statuses["never"] == "candidate"
+        assert list(statuses.values()).count("active") == 1
+
+
+def test_the_newest_candidate_is_one_that_came_after_the_active_model(database: Database) -> None:
+    with database.begin() as connection:
+        assert newest_candidate(connection, "student") is None
+        register_model(connection, "t", "teacher")
+        for name in ("a", "b", "c"):
+            register_model(connection, name)
+        assert _name(newest_candidate(connection, "student")) == "c"
+        activate(connection, "b")
+        assert _name(newest_candidate(connection, "student")) == "c"
+        retire(connection, "c")
+        assert newest_candidate(connection, "student") is None  # a is older than b
+        with pytest.raises(UserError, match="b is the student in use"):
+            retire(connection, "b")
+        assert retire(connection, "c").status == "retired"  # again: nothing changes
+
+
+def _name(row: ModelRow | None) -> str | None:
+    return None if row is None else row.model_id
+
+
+def test_decisions_of_the_gate(database: Database) -> None:
+    lease = Lease(database, "gate", Locks(), {})
+    with database.begin() as connection:
+        for name in ("a", "b"):
+            register_model(connection, name)
+        for decision, reason in (("refused", "too slow"), ("forced", "too slow")):
+            row = record_decision(
+                connection,
+                "b",
+                decision,  # type: ignore[arg-type]
+                against="a",
+                run_id=lease.run_id,
+                reason=reason,
+                checks=[{"name": "latency", "passed": False}],
+            )
+            assert (row.decision, row.against, row.run_id) == (decision, "a", lease.run_id)
+            assert row.decided_by == database_user(connection)
+            assert row.checks == [{"name": "latency", "passed": False}]
+        assert [row.decision for row in decisions_of(connection, "b")] == ["forced", "refused"]
+        assert last_decisions(connection) == {"b": "forced"}
+        assert decisions_of(connection, "a") == []
+        with pytest.raises(NotFoundError, match="models list"):
+            decisions_of(connection, "c")
+    lease.end("done", {}, [], {}, None)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_demo(home: Path) -> None:
         "train-teacher",
         "distill",
         "compile",
+        "gate",
         "embed",
         "nightly-recommend",
         "evaluate",
