@@ -199,7 +199,11 @@ class Logs:
         """Log as the settings say, where the command line says nothing."""
         self.settings = LoggingSettings.model_validate(settings.model_dump() | self._given)
         self.handler.setFormatter(_FORMATTERS[self.settings.format]())
-        logging.getLogger().setLevel(self.settings.level.upper())
+        level = logging.getLevelNamesMapping()[self.settings.level.upper()]
+        log.setLevel(level)
+        # What libraries tell of their doings is for those who look for a fault.
+        quiet = logging.DEBUG < level < logging.WARNING
+        logging.getLogger().setLevel(logging.WARNING if quiet else level)
 
 
 _logs: Logs | None = None
@@ -230,7 +234,7 @@ def standard_error_logs() -> Iterator[Logs]:
     """
     global _logs
     root = logging.getLogger()
-    outer, level, told = _logs, root.level, warnings.showwarning
+    outer, levels, told = _logs, (root.level, log.level), warnings.showwarning
     _logs = Logs()
     root.addHandler(_logs.handler)
     warnings.showwarning = _show_warning
@@ -244,7 +248,8 @@ def standard_error_logs() -> Iterator[Logs]:
     finally:
         warnings.showwarning = told
         root.removeHandler(_logs.handler)
-        root.setLevel(level)
+        root.setLevel(levels[0])
+        log.setLevel(levels[1])
         _logs = outer
 
 

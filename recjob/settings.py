@@ -17,7 +17,7 @@ from typing import Any, Literal, get_origin
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from recjob.errors import SettingsError
+from recjob.errors import SettingsError, one_line
 
 ModelSize = Literal["xs", "s", "m", "large"]
 NegativesKind = Literal["random", "hard", "half"]
@@ -590,7 +590,7 @@ class LoggingSettings(Section):
     format: Literal["text", "json"] = "text"
     """json: one object a line, with run id, job and stage."""
     level: Literal["debug", "info", "warning", "error"] = "warning"
-    """What is logged, and all that is graver."""
+    """What is logged, and all that is graver; of libraries info only with debug."""
 
 
 class DemoSettings(Section):
@@ -698,9 +698,9 @@ def load_settings(file: Path | None = None, environment: dict[str, str] | None =
         except FileNotFoundError:
             raise SettingsError(f"{file}: no such settings file") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{file}: cannot be read ({error})") from None
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{file}: not valid TOML: {error}") from None
+            raise SettingsError(f"{file}: cannot be read ({one_line(error)})") from None
+        except (ValueError, RecursionError) as error:  # numbers and nests beyond Python's limits
+            raise SettingsError(f"{file}: not valid TOML: {one_line(error)}") from None
         if "database_url" in values:
             raise SettingsError(
                 f"{file}: database_url holds a secret; set RECJOB_DATABASE_URL in the environment"
@@ -720,6 +720,7 @@ def load_settings(file: Path | None = None, environment: dict[str, str] | None =
 
 def _put(values: dict[str, Any], path: tuple[str, ...], text: str, name: str) -> None:
     """Set the value at `path`, (key,) or (section, key), to that of the variable `name`."""
+    name = one_line(name)
     fields = Settings.model_fields
     if path[0] not in fields:
         raise SettingsError(f"environment: {name} is no setting; see docs/settings.md")
@@ -744,9 +745,10 @@ def _first_line(error: ValidationError, source: str, names: dict[tuple[str, ...]
     path = tuple(str(part) for part in first["loc"])
     # A value of a list is one step below the variable that holds the list.
     variable = names.get(path) or names.get(path[:-1])
-    where = f"environment: {variable}" if variable else f"{source}: {'.'.join(path)}"
+    place = one_line(variable or ".".join(path))
+    where = f"environment: {place}" if variable else f"{source}: {place}"
     if first["type"] == "extra_forbidden":
         return f"{where}: {UNKNOWN_KEY}"
     if first["type"] == "missing":  # every key has a default, so only a list can lack something
         return f"{where}: the list is too short"
-    return f"{where}: {first['msg']}"
+    return f"{where}: {one_line(first['msg'])}"

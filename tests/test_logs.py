@@ -117,11 +117,12 @@ def test_what_nobody_expected_is_a_json_line_and_code_1(lines: Lines) -> None:
 
 def test_everything_is_as_before_after_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
-    before = root.level, list(root.handlers), warnings.showwarning
+    before = root.level, logs.log.level, list(root.handlers), warnings.showwarning
     with logs.standard_error_logs() as ours:
         ours.configure(INFO_JSON)
         assert logs.is_json()
-    assert (root.level, root.handlers, warnings.showwarning) == before
+    after = root.level, logs.log.level, root.handlers, warnings.showwarning
+    assert after == before
     assert not logs.is_json()
     log.error("nobody listens")
     assert capsys.readouterr().err == ""
@@ -183,6 +184,22 @@ def test_libraries_with_handlers_of_their_own(lines: Lines) -> None:
         quiet.warning("never")
     assert [line["message"] for line in lines()] == ["once"]
     assert (library.handlers, quiet.handlers) == ([], [kept])
+
+
+def test_libraries_tell_of_their_doings_only_to_those_who_look_for_a_fault(lines: Lines) -> None:
+    library = logging.getLogger("a_library")
+    with logs.standard_error_logs() as ours:
+        for level in ("info", "debug", "error"):
+            ours.configure(LoggingSettings(format="json", level=level))
+            for source in (log, library):
+                source.info("doing")
+                source.warning("odd")
+    told = [(line["logger"], line["message"]) for line in lines()]
+    mine, other = "recjob.test", "a_library"
+    assert told == [
+        *[(mine, "doing"), (mine, "odd"), (other, "odd")],
+        *[(mine, "doing"), (mine, "odd"), (other, "doing"), (other, "odd")],
+    ]
 
 
 def test_torch_and_alembic_log_as_we_do() -> None:

@@ -42,6 +42,7 @@ from recjob.store.overview import (
     running_now,
     scheduler_lock,
 )
+from recjob.store.run_lists import KINDS
 from recjob.store.schedule_runs import last_schedule_rows
 from recjob.store.schema import SchemaState, code_version, schema_state, schema_version
 
@@ -143,13 +144,14 @@ def _published(connection: Connection, now: datetime) -> PublishedRun | None:
     row = published_row(connection)
     if row is None:
         return None
+    users = row.statistics.get("users", {})  # in no order: Postgres keeps none
     return PublishedRun(
         run=row.run_id,
         written=_second(row.written),
         age_hours=_hours(row.written, now),
         model=row.statistics.get("model"),
         lists=row.statistics.get("lists"),
-        users=row.statistics.get("users", {}),
+        users={kind: users[kind] for kind in KINDS if kind in users},
     )
 
 

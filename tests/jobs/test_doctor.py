@@ -236,8 +236,12 @@ def test_the_port_of_the_metrics(free_port: int, metric: str, outcome: str) -> N
         server.shutdown()
         server.server_close()
         thread.join()
-    with socket.socket() as listener:  # listens and never answers in HTTP
-        listener.bind(("127.0.0.1", free_port))
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        settings = Settings(metrics=MetricsSettings(port=holder.getsockname()[1]))
         taken = doctor_metrics.sink(settings, False)
     assert (taken.outcome, taken.fix) == ("failed", "set metrics.port to a free one")
 
