@@ -51,6 +51,8 @@ class ModelSummary(_Answer):
     status: Status
     parent: str | None
     created: datetime
+    files_removed: datetime | None
+    """When retention removed its files, so that it cannot come back into use; None: never."""
     validation_auc: float | None
     gate: Decision | None
     """What the gate said last of a student; None: it was not asked."""
@@ -295,5 +297,6 @@ def _summary(row: ModelRow) -> dict[str, Any]:
         "status": row.status,
         "parent": row.parent,
         "created": row.created.replace(microsecond=0),
+        "files_removed": row.files_removed and row.files_removed.replace(microsecond=0),
         "validation_auc": (row.metrics.get("validation") or {}).get("auc"),
     }

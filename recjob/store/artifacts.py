@@ -104,7 +104,7 @@ class ArtifactFolder:
         folder = self._model(model_id)
         name = f"{MODELS}/{model_id}"
         manifest = self.fetch(f"{name}/{MANIFEST}", sha256)
-        for file, expected in json.loads(manifest.read_text()).items():
+        for file, expected in _read_manifest(manifest).items():
             try:
                 self.fetch(f"{name}/{file}", expected)
             except NotFoundError:
@@ -185,7 +185,7 @@ class ArtifactFolder:
         """
         name = f"{MODELS}/{model_id}"
         folder = self._model(model_id)
-        sums = json.loads(self.fetch(f"{name}/{MANIFEST}", sha256).read_text())
+        sums = _read_manifest(self.fetch(f"{name}/{MANIFEST}", sha256))
         for file in names:
             self.fetch(f"{name}/{file}", sums[file])
         with self._unfinished(folder) as scratch:
@@ -215,7 +215,7 @@ class ArtifactFolder:
         if not here and not there and not any((folder / file).is_file() for file in names):
             return False
         before = _sums(folder, names)
-        sums = json.loads(self.fetch(f"{name}/{MANIFEST}", sha256).read_text())
+        sums = _read_manifest(self.fetch(f"{name}/{MANIFEST}", sha256))
         for file in names:
             self.fetch(f"{name}/{file}", sums[file])
         if there and self._shared is not None:
@@ -348,6 +348,16 @@ def _write_manifest(folder: Path) -> list[str]:
 
 def _write_sums(folder: Path, sums: dict[str, str]) -> None:
     (folder / MANIFEST).write_text(json.dumps(sums, indent=2, sort_keys=True) + "\n")
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    try:
+        sums = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        sums = None
+    if not isinstance(sums, dict) or not all(isinstance(value, str) for value in sums.values()):
+        raise DataError(f"{path}: is no list of a model's files; restore it, or train again")
+    return sums
 
 
 def sync_files(folder: Path) -> None:

@@ -15,8 +15,10 @@ from recjob.inference.model_files import (
     RECOMMENDER_FILES,
     load_autoencoder,
     load_recommender,
+    read_user_ids,
     save_autoencoder,
     save_recommender,
+    write_without_users,
 )
 from recjob.model.autoencoder import Autoencoder
 from recjob.model.recommender import OutfitRecommender
@@ -187,3 +189,21 @@ def test_an_autoencoder_that_does_not_fit(tmp_path: Path, description: object) -
 
 def test_no_folder(tmp_path: Path) -> None:
     assert "this is no model folder" in refused(tmp_path / "nowhere")
+
+
+def test_without_some_users_the_others_are_the_same(stored: Path, tmp_path: Path) -> None:
+    less = tmp_path / "less"
+    less.mkdir()
+    write_without_users(stored, less, {"b/ö", "nobody"})
+    assert {path.name for path in less.iterdir()} == {"users.json", "users.safetensors"}
+    assert read_user_ids(less) == ["anna", "日本"]
+    whole, left = (load_file(folder / "users.safetensors") for folder in (stored, less))
+    assert torch.equal(left["users.weight"], whole["users.weight"][[0, 2]])
+    assert (less / "users.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_model_may_lose_its_last_user(stored: Path) -> None:
+    write_without_users(stored, stored, set(IDS))
+    found = load_recommender(stored)
+    assert found.user_ids == ()
+    assert found.model.users.weight.shape == (0, 128)

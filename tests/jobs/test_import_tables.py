@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from recjob.jobs.import_tables import ImportResult, import_tables
+from recjob.errors import RefusedError
+from recjob.jobs.import_tables import ImportResult, SnapshotCounts, import_tables
 from recjob.jobs.nightly_recommend import nightly_recommend
 from recjob.jobs.runner import run_job
 from recjob.jobs.training_site import open_pictures
@@ -59,6 +62,36 @@ def test_an_item_whose_picture_breaks_is_recommended_no_more_until_it_is_whole(
     assert night.filtered["quarantined item"] == 0
     worn = sum(bad in worn for worn in items.values())
     assert (night.new_items, night.new_outfits) == (1, worn)  # no more than what had gone
+
+
+def test_a_snapshot_withdraws_what_it_lacks_and_too_small_a_one_is_refused(shop: Shop) -> None:
+    folder = shop.folder / "export"
+    shutil.copytree(shop.folder / "shop", folder)
+    outfits = folder / "outfits.csv"
+    header, *rows = outfits.read_text().splitlines(keepends=True)
+    gone = shop.lists()["user-001"][0][0]
+    left = [row for row in rows if not row.startswith(f"{gone},")]
+    assert len(left) == len(rows) - 1
+    body = partial(import_tables, folder=folder, snapshot=True)
+    outfits.write_text("".join([header, *left]))
+    result = shop.run("import", body)
+    assert result.snapshot == SnapshotCounts(
+        items_withdrawn=0, items_returned=0, outfits_withdrawn=1, outfits_returned=0
+    )
+    assert gone not in {outfit for outfit, _ in shop.lists()["user-001"]}
+    assert gone in shop.items_of()  # it is still there
+    before = shop.wearable()
+    outfits.write_text("".join([header, *left[: len(left) // 2]]))
+    (folder / "interactions.csv").unlink()
+    with pytest.raises(RefusedError, match=r"snapshot\.max_outfit_loss = 0\.2"):
+        shop.run("import", body)
+    assert shop.wearable() == before
+    assert shop.rows("SELECT outcome FROM job_run ORDER BY run_id DESC LIMIT 1") == [("refused",)]
+    outfits.write_text("".join([header, *rows]))
+    result = shop.run("import", body)
+    assert result.snapshot is not None
+    assert (result.snapshot.outfits_withdrawn, result.snapshot.outfits_returned) == (0, 1)
+    assert imported(shop, shop.folder / "shop").snapshot is None
 
 
 def test_negatives_and_pictures_of_every_size_that_the_settings_name(
