@@ -13,6 +13,20 @@ RecjobError                     exit 1  a fault of ours
 A message is one line: what is wrong, where, and what to do about it.
 """
 
+from typing import Final
+
+LONGEST_REASON: Final = 200
+"""Characters of another library's message that are told."""
+
+
+def one_line(reason: object) -> str:
+    """What a library or a file says, for a message: in one line, printable, not too long.
+
+    Libraries quote what they read, and control characters of a file would reach the terminal.
+    """
+    text = " ".join(str(reason).split())[:LONGEST_REASON] or type(reason).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
 
 class RecjobError(Exception):
     """Root of the tree; `exit_code` is what the command line returns."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from recjob.catalog.picture_source import PictureSource, RefusedPictureError
+from recjob.errors import one_line
 from recjob.settings import ImageSettings
 
 UInt8Array = NDArray[np.uint8]
@@ -79,6 +81,18 @@ class DecodingRoom:
                 self._changed.notify_all()
 
 
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep Pillow from warning on standard error of what it makes of odd files.
+
+    A picture is used or has a reason; damaged EXIF data beside sound pixels are neither. Python's
+    filters are the process's, so this is for whoever starts the threads, around all of them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        yield
+
+
 def decode_file(
     source: PictureSource,
     known: Mapping[int, Set[str]],
@@ -140,8 +154,7 @@ def decode_sizes(
     except UnidentifiedImageError:
         raise RefusedPictureError(f"not a picture ({', '.join(FORMATS)})") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything when a file is broken
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise RefusedPictureError(f"damaged picture ({reason})") from None
+        raise RefusedPictureError(f"damaged picture ({one_line(error)})") from None
 
 
 def _open(data: bytes) -> Image.Image:

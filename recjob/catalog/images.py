@@ -26,7 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Int64Array
-from recjob.catalog.decode import Decoded, DecodingRoom, UInt8Array, decode_file
+from recjob.catalog.decode import (
+    Decoded,
+    DecodingRoom,
+    UInt8Array,
+    decode_file,
+    quiet_decoders,
+)
 from recjob.catalog.disk import replace_file
 from recjob.catalog.picture_source import PictureSource
 from recjob.errors import DataError, SettingsError, TemporaryError
@@ -142,11 +148,14 @@ class PackedImages:
     def _load(self) -> None:
         path = self.folder / "index.txt"
         damaged = f"{path}: is damaged; delete the folder {self.folder} and import again"
-        head, _, rest = path.read_bytes().decode("ascii", "replace").partition("\n")
+        try:
+            head, _, rest = path.read_bytes().decode("ascii").partition("\n")
+            size = int(head.removeprefix(_MAGIC)) if head.startswith(_MAGIC) else 0
+        except ValueError:
+            raise DataError(damaged) from None
         names = rest.split()
-        if not head.startswith(_MAGIC) or not head.removeprefix(_MAGIC).isdigit():
+        if size < 1:
             raise DataError(damaged)
-        size = int(head.removeprefix(_MAGIC))
         if size != self.size:
             raise SettingsError(
                 f"{self.folder}: holds pictures of {size} pixels, but images.size is {self.size}; "
@@ -189,6 +198,7 @@ def pack_sizes(
         writers = [stack.enter_context(_Writer(store)) for store in stores]
         known = {writer.size: writer.known for writer in writers}
         work = partial(decode_file, source, known, settings, DecodingRoom())
+        stack.enter_context(quiet_decoders())
         pictures = stack.enter_context(closing(_in_order(work, images, workers)))
         for image, decoded in zip(images, pictures, strict=True):
             hashes.append("" if decoded.reason else decoded.sha256)

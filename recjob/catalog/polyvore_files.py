@@ -20,7 +20,7 @@ import pyarrow.csv
 
 from recjob.catalog.catalog import PADDING, BoolArray, Int32Array, Int64Array
 from recjob.catalog.table_files import show
-from recjob.errors import DataError
+from recjob.errors import DataError, one_line
 
 CATEGORIES: Final = ("top", "bottom", "shoe")
 """Types 0, 1 and 2 of the later form; each has its file `image_list_<category>`."""
@@ -219,8 +219,7 @@ def _integers(path: Path, n_columns: int, skipped: int) -> Int64Array:
         if "Empty CSV file" in str(error):
             raise DataError(f"{path}: has no rows") from None
         _refuse_first_bad_cell(path, n_columns, skipped)
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: not a readable file of tuples ({reason})") from None
+        raise DataError(f"{path}: not a readable file of tuples ({one_line(error)})") from None
     if not table.num_rows:
         raise DataError(f"{path}: has no rows")
     return np.stack([column.to_numpy() for column in table.columns], axis=1)

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from recjob.catalog.catalog import BoolArray
-from recjob.errors import DataError
+from recjob.errors import DataError, one_line
 
 # A CSV row must fit into one block; longer ones are a lost quote.
 _BLOCK_BYTES = 16 * 2**20
@@ -126,7 +126,7 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pyarrow.parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({_one_line(error)})") from None
+        raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -150,7 +150,7 @@ def _read_csv(path: Path) -> pa.Table:
                     f"{path}, line {line}: has {len(row)} columns where the header has "
                     f"{len(header)}; put values that contain a comma into quotes"
                 ) from None
-        raise DataError(f"{path}: not a readable CSV file ({_one_line(error)})") from None
+        raise DataError(f"{path}: not a readable CSV file ({one_line(error)})") from None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -182,7 +182,3 @@ def _first_line_not_utf8(path: Path) -> int:
             except UnicodeDecodeError:
                 return number
     return 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recjob.errors import DataError, SettingsError
+from recjob.errors import DataError, SettingsError, one_line
 from recjob.inference.tensor_files import writing_tensors
 from recjob.model.autoencoder import Autoencoder
 from recjob.model.recommender import OutfitRecommender
@@ -28,6 +28,9 @@ USERS_KEY = "users.weight"
 
 RECOMMENDER_FILES = (MODEL_FILE, USERS_FILE, USER_IDS_FILE, DESCRIPTION_FILE)
 AUTOENCODER_FILES = (MODEL_FILE, DESCRIPTION_FILE)
+
+_MISFITS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError)
+"""What a description of other types and sizes leads to, in Python and in torch."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ def load_recommender(folder: Path) -> StoredRecommender:
         with _weights_to_be_replaced(backbone):
             model = OutfitRecommender(description["size"], len(user_ids), backbone=backbone)
         image_size = int(description["image_size"])
-    except (AttributeError, KeyError, TypeError, ValueError, SettingsError) as error:
-        raise DataError(f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {error})") from None
+    except (*_MISFITS, SettingsError) as error:
+        raise DataError(
+            f"{folder}: holds no recommender ({DESCRIPTION_FILE}: {one_line(error)})"
+        ) from None
     _load(model, folder, MODEL_FILE, USERS_FILE)
     return StoredRecommender(model, tuple(user_ids), image_size)
 
@@ -100,9 +105,12 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     """Read an autoencoder in eval mode; raises DataError where the folder holds none."""
     description = _read_json(folder / DESCRIPTION_FILE)
     try:
-        model = Autoencoder(int(description["image_size"]), int(description["latent_dim"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder}: holds no autoencoder ({DESCRIPTION_FILE}: {error})") from None
+        with torch.device("meta"):  # nothing is allocated for a size that the file does not have
+            model = Autoencoder(int(description["image_size"]), int(description["latent_dim"]))
+    except _MISFITS as error:
+        raise DataError(
+            f"{folder}: holds no autoencoder ({DESCRIPTION_FILE}: {one_line(error)})"
+        ) from None
     _load(model, folder, MODEL_FILE)
     return model
 
@@ -128,8 +136,7 @@ def _load(model: OutfitRecommender | Autoencoder, folder: Path, *files: str) -> 
             state |= load_file(folder / name)
         model.load_state_dict(state, assign=True)
     except (FileNotFoundError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{folder}: the model cannot be read ({reason})") from None
+        raise DataError(f"{folder}: the model cannot be read ({one_line(error)})") from None
     model.eval()
 
 
@@ -147,5 +154,5 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: missing; this is no model folder") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({one_line(error)})") from None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recjob import __version__
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.fingerprint import data_fingerprint
-from recjob.errors import DataError
+from recjob.errors import DataError, one_line
 from recjob.settings import Settings
 from recjob.store.artifacts import Role, new_model_id
 from recjob.training.fit import TrainedModel
@@ -97,4 +97,5 @@ def read_record(folder: Path) -> ModelRecord:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {place}: {first['msg']}; train the model again") from None
+        reason = one_line(f"{place}: {first['msg']}")
+        raise DataError(f"{path}: {reason}; train the model again") from None

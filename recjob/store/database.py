@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
 
-from recjob.errors import NotFoundError, SettingsError, TemporaryError, UserError
+from recjob.errors import NotFoundError, SettingsError, TemporaryError, UserError, one_line
 from recjob.settings import Settings
 from recjob.store import schema
 from recjob.store.embedded import EmbeddedServer
@@ -22,6 +23,11 @@ from recjob.store.embedded import EmbeddedServer
 DRIVER = "postgresql+psycopg"
 CONNECT_SECONDS = 10
 """Longest wait for a connection, where the URL does not say."""
+NO_URL = (
+    "RECJOB_DATABASE_URL is no URL of a Postgres database; it looks like "
+    "postgresql://user:password@host:5432/database"
+)
+"""Without what is wrong with it: the parsers quote it, and it may be the password."""
 DATA_FOLDER = "postgres"
 WRITER = "recjob_writer"
 
@@ -166,11 +172,17 @@ def _parse(text: str) -> URL:
         url = make_url(text.replace("postgres://", "postgresql://", 1))
         if url.get_backend_name() != "postgresql":
             raise ArgumentError(url.get_backend_name())
-    except (ArgumentError, NoSuchModuleError, ValueError):
+        # libpq's own view of it: what it finds wrong it quotes, the password too.
+        conninfo_to_dict(_conninfo(url))
+    except psycopg.ProgrammingError as error:
+        if "invalid URI query parameter" not in str(error):
+            raise SettingsError(NO_URL) from None
+        option = one_line(str(error).partition(": ")[2])
         raise SettingsError(
-            "RECJOB_DATABASE_URL is no URL of a Postgres database; it looks like "
-            "postgresql://user:password@host:5432/database"
+            f"RECJOB_DATABASE_URL: unknown option {option}; libpq's are in the Postgres manual"
         ) from None
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise SettingsError(NO_URL) from None
     return url.set(drivername=DRIVER)
 
 
@@ -237,8 +249,6 @@ def _raise_ours(error: BaseException | None, name: str, lost: bool) -> None:
         raise UserError(
             f"database {name}: {line}; grant the user the role {WRITER}, or use another user"
         ) from error
-    if isinstance(error, psycopg.ProgrammingError) and "invalid connection option" in line:
-        raise SettingsError(f"RECJOB_DATABASE_URL: {line}") from None
     if isinstance(error, psycopg.errors.ProgramLimitExceeded):
         return  # no retry helps
     if isinstance(error, psycopg.OperationalError) or lost:

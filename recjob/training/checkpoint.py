@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.disk import sync_file, sync_folder
 from recjob.catalog.fingerprint import data_fingerprint
+from recjob.errors import one_line
 from recjob.inference.tensor_files import writing_tensors
 from recjob.settings import AutoencoderSettings, Settings, TrainingSettings
 from recjob.training.compute import choose_compute
@@ -41,7 +42,9 @@ WITHOUT_EFFECT: Final = ("prefetch", "checkpoint_minutes")
 """Settings that may change while a training is interrupted: its result does not depend on them."""
 STATE_FILE: Final = "state.safetensors"
 HEADER_KEY: Final = "state"
-"""The one entry of the file's header."""
+"""In the file's header: the rest, as JSON."""
+DIGEST_KEY: Final = "sha256"
+"""In the file's header: of the state and the tensors."""
 
 Identity = Mapping[str, str]
 """What a training is, in words that can be compared: see `training_identity`."""
@@ -62,9 +65,10 @@ class CheckpointFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         new = self.path / f".{STATE_FILE}-{os.getpid()}"
-        header = {HEADER_KEY: json.dumps({"identity": dict(identity), "notes": notes})}
         # The file knows no strides; `load` gives plain ones, and whoever restores copies.
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        state = json.dumps({"identity": dict(identity), "notes": notes})
+        header = {HEADER_KEY: state, DIGEST_KEY: _state_sha256(state, plain)}
         try:
             with writing_tensors(new):
                 save_file(plain, new, header)
@@ -89,16 +93,28 @@ class CheckpointFolder:
 def unpack(content: bytes) -> tuple[dict[str, str], dict[str, Tensor], Any]:
     """Identity, tensors and notes of what `CheckpointFolder.save` wrote.
 
-    Raises ValueError where it is no such file.
+    Raises ValueError where it is no such file, or one that was damaged.
     """
     try:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])["__metadata__"][HEADER_KEY]
-        state = json.loads(header)
+        header = json.loads(content[8 : 8 + length])["__metadata__"]
+        if header[DIGEST_KEY] != _state_sha256(header[HEADER_KEY], tensors):
+            raise ValueError("its sha256 differs")
+        state = json.loads(header[HEADER_KEY])
         return state["identity"], tensors, state["notes"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"no state of a training ({error})") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"no state of a training ({one_line(error)})") from None
+
+
+def _state_sha256(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a training goes on from: a disk's flipped bit must not end up in a model."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 State = tuple[Mapping[str, Tensor], Any]
