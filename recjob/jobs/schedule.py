@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,8 +70,8 @@ class Scheduler:
         self._settings = settings
         self._entries = entries
         self._command = command
-        self._threads: dict[str, tuple[EntryRun, threading.Thread]] = {}
-        self._faults: list[BaseException] = []
+        self._threads = ThreadPoolExecutor(max_workers=len(entries))
+        self._runs: dict[str, tuple[EntryRun, Future[None]]] = {}
         self._waiting = Waiting()
         self._early = EarlyStudent(settings.retraining.early_change)
 
@@ -86,7 +86,7 @@ class Scheduler:
                     self._serve(site)
                 finally:
                     self.control.stopping = True
-                    self._join()
+                    self._threads.shutdown()
 
     def _serve(self, site: Site) -> None:
         while not self.control.stopping:
@@ -102,8 +102,6 @@ class Scheduler:
                 log.warning("no lead without the database: %s", error)
                 self._tell(leader=False, now=datetime.now(UTC))
                 self.control.pause(self._settings.schedule.standby_seconds)
-            finally:
-                self.control.leading = False
 
     def _stand_by(self, leadership: Leadership) -> bool:
         """Wait for the lead; false where the scheduler was stopped before."""
@@ -124,26 +122,26 @@ class Scheduler:
         self._waiting = Waiting()
         self._early = EarlyStudent(self._settings.retraining.early_change)
         self.control.leading = True
-        while not self.control.stopping:
-            now = leadership.now()
-            self._tick(site, now)
-            self._tell(leader=True, now=now)
-            self.control.pause(TICK_SECONDS)
-        # The lead is kept until the rows of what was running say how it ended.
-        log.info("stopping")
-        self._join()
+        try:
+            while not self.control.stopping:
+                now = leadership.now()
+                self._tick(site, now)
+                self._tell(leader=True, now=now)
+                self.control.pause(TICK_SECONDS)
+            # The lead is kept until the rows of what was running say how it ended.
+            log.info("stopping")
+            self._join()
+        finally:
+            self.control.leading = False
 
     def _tick(self, site: Site, now: datetime) -> None:
-        if self._faults:
-            raise self._faults[0]
         # Before the rows are read: a run that ends in between still counts as running.
-        self._threads = {
-            name: (run, thread)
-            for name, (run, thread) in self._threads.items()
-            if thread.is_alive()
-        }
+        for name, (_, ended) in list(self._runs.items()):
+            if ended.done():
+                del self._runs[name]
+                ended.result()  # a fault of ours ends the scheduler
         running = {
-            name: Running(run.started, run.steps_done) for name, (run, _) in self._threads.items()
+            name: Running(run.started, run.steps_done) for name, (run, _) in self._runs.items()
         }
         with site.database.begin() as connection:
             rows = self._mended(connection, last_schedule_rows(connection))
@@ -166,16 +164,7 @@ class Scheduler:
 
     def _start(self, action: Start, site: Site, now: datetime) -> None:
         run = EntryRun(action.entry, action.slot, site, action.reason, now)
-
-        def work() -> None:
-            try:
-                run()
-            except BaseException as error:
-                self._faults.append(error)  # the next tick raises it
-
-        thread = threading.Thread(target=work, name=action.entry.name, daemon=True)
-        self._threads[action.entry.name] = (run, thread)
-        thread.start()
+        self._runs[action.entry.name] = (run, self._threads.submit(run))
 
     def _mended(
         self, connection: Connection, rows: Mapping[str, ScheduleRow]
@@ -208,8 +197,7 @@ class Scheduler:
 
     def _join(self) -> None:
         """Wait until the runs have stopped, which they do within `kill_seconds`."""
-        for _, thread in self._threads.values():
-            thread.join()
+        wait([ended for _, ended in self._runs.values()])
 
 
 @contextmanager

@@ -25,6 +25,13 @@ from recjob.store.ledger import Outcome
 SCHEDULER_CLASS: Final = 7305
 """First number of the leader's advisory lock, beside those in `ledger`."""
 _LOCK: Final = (SCHEDULER_CLASS, 0)
+_KEEPALIVES: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""In seconds, and how many. A machine that lost its power says no goodbye: without these the server
+would keep its lock for the two hours that systems usually wait."""
 
 Ended = Literal["done", "failed", "killed", "refused", "skipped"]
 
@@ -90,6 +97,9 @@ def candidacy(database: Database) -> Iterator[Leadership]:
     """A connection of its own to lead on; the lead, if it was won, ends with the block."""
     connection = database.connect_alone()
     try:
+        with translated(database.name):
+            for option, value in _KEEPALIVES.items():
+                connection.execute("SELECT set_config(%s, %s, false)", (option, value))
         yield Leadership(connection, database.name)
     finally:
         connection.close()
