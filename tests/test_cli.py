@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from PIL import Image
+from rich.markup import render
 from typer.main import get_command
 
 from recjob.cli import app
@@ -508,7 +509,7 @@ def test_usage_errors(arguments: tuple[str, ...], part: str, command: Run) -> No
     assert "Traceback" not in ended.err
 
 
-def test_every_command_shows_an_example() -> None:
+def test_every_command_shows_an_example_and_all_its_help() -> None:
     root = get_command(app)
     context = root.make_context("cli.py", [], resilient_parsing=True)
     found = 0
@@ -516,7 +517,11 @@ def test_every_command_shows_an_example() -> None:
         below = getattr(command, "commands", {name: command})
         for child, leaf in below.items():
             path = name if leaf is command else f"{name} {child}"
-            assert f"python cli.py {path}" in (leaf.help or ""), path
+            text = leaf.help or ""
+            assert f"python cli.py {path}" in text, path
+            assert render(text, emoji=False).plain == text, (
+                f"{path}: [words] in brackets are not shown"
+            )
             found += 1
     assert found > 15
     assert context.command is root

@@ -211,7 +211,7 @@ def import_tables(
 
     Checks everything before it writes; imports are upserts, so the same folder twice changes
     nothing. An item whose picture cannot be used goes into quarantine, with the reason. A snapshot
-    that lacks more than [snapshot] allows is refused.
+    that lacks more than the settings allow is refused.
     """
     from recjob.jobs.import_tables import import_tables as body
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recjob.cli.evaluation import compare
+from recjob.cli.evaluation import NegativesOption, compare
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
@@ -54,7 +54,7 @@ def gate(
 
     python cli.py gate
 
-    Both rank the same stored lists of the test part. [gate] says what the new one must show: AUC
+    Both rank the same stored lists of the test part. Settings say what the new one must show: AUC
     user by user, more than popularity, newcomers, coverage, agreement with its teacher, compiled
     forms that compute the same, and speed. Refused (exit code 4), it stays a candidate.
     """
@@ -99,7 +99,21 @@ def models_show(
         _print_model(found)
 
 
-models_app.command("compare")(compare)
+@models_app.command("compare")
+def models_compare(
+    first: Annotated[
+        str, typer.Argument(help="Model A: an id from `models list`, or student or teacher.")
+    ],
+    second: Annotated[str, typer.Argument(help="Model B, likewise.")],
+    negatives: NegativesOption = None,
+    settings: SettingsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two models user by user on the same stored lists: what `compare` does.
+
+    python cli.py models compare student-20260801-030012-5f2c1a student
+    """
+    compare(first, second, negatives, settings, as_json)
 
 
 @models_app.command("promote")

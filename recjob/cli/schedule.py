@@ -24,7 +24,7 @@ def schedule(
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the jobs of [schedule] at their times, until SIGTERM or Ctrl-C.
+    """Run the jobs of the schedule at their times, until SIGTERM or Ctrl-C.
 
     python cli.py schedule
 

@@ -38,7 +38,7 @@ def retention_command(
     settings: SettingsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what is older than [retention] says: ledger rows, files of old models, logs.
+    """Remove what is older than the settings allow: ledger rows, files of old models, logs.
 
     python cli.py retention --dry-run
 
