@@ -141,7 +141,10 @@ def test_another_parent(shop: Shop) -> None:
     with open_database(shop.settings) as database, database.begin() as connection:
         register_model(connection, "autoencoder-2", "autoencoder")
         activate(connection, "autoencoder-2")
-    shop.rows("UPDATE model SET settings = '{}', created = now()")
+    shop.rows(
+        "UPDATE model SET settings = '{}', "
+        "created = now() + (role = 'autoencoder')::integer * interval '1 hour'"
+    )
     assert reason(shop, "teacher") is not None
     teacher = shop.settings.teacher.model_copy(update={"weights": "autoencoder"})
     assert reason(shop, "teacher", teacher=teacher) is None
