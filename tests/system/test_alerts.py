@@ -34,14 +34,9 @@ from tests.system.scheduler_process import scheduler_process
 pytestmark = pytest.mark.system
 
 REFUSED: Final = 4
-MANY_SHARDS: Final = {"RECJOB_NIGHTLY__SHARD_USERS": "1"}
-"""A shard for each user: enough of them in one night for a mean."""
 SHORT_LISTS: Final = {"RECJOB_NIGHTLY__K": "1", "RECJOB_NIGHTLY__SPARE": "0"}
-"""A mistake in the settings: lists of one outfit show a small part of the catalog, the best."""
-NO_LIMITS: Final = {
-    "RECJOB_LIMITS__MAX_COVERAGE_LOSS": "1",
-    "RECJOB_LIMITS__MAX_SCORE_SHIFT": "1000",
-}
+"""A mistake in the settings: lists of one outfit show a small part of the catalog."""
+NO_LIMITS: Final = {"RECJOB_LIMITS__MAX_COVERAGE_LOSS": "1"}
 QUICK_STANDBY: Final = {"RECJOB_SCHEDULE__STANDBY_SECONDS": "0.5"}
 AT_WORK_SECONDS: Final = 0.002
 STOPPED_SECONDS: Final = 0.02
@@ -80,17 +75,16 @@ def watch(
 
 
 def test_nothing_fires_before_there_is_a_fault(watch: Watch) -> None:
-    found = [alert["labels"]["alertname"] for alert in watch.prometheus.get("alerts")["alerts"]]
-    assert found == []
+    # At the start, what reads a recorded figure may be a round ahead of what records it.
+    wait_for(lambda: watch.prometheus.get("alerts")["alerts"] == [])
 
 
 def test_a_slow_machine(watch: Watch) -> None:
     night = ("nightly-recommend", "--json")
-    watch.run(*night, **MANY_SHARDS)
+    watch.run(*night)
     wait_for(lambda: bool(watch.prometheus.query("recjob:scoring_batch_seconds:median7d")))
-    slow = watch.nights.start(
-        watch.shop, *night, variables=MANY_SHARDS, pause=("before scoring a shard", 1)
-    )
+    assert watch.prometheus.firing("RecjobLatencyUp") == []
+    slow = watch.nights.start(watch.shop, *night, pause=("before scoring a shard", 1))
     slow.wait_for("before scoring a shard")
     slow.go_on()
     process = psutil.Process(slow.pid)
@@ -109,10 +103,12 @@ def test_a_killed_job_and_a_failed_one(watch: Watch) -> None:
     )
     killed.wait_for("before scoring a shard")
     killed.kill()
-    (watch.shop.folder / "shop" / "items.csv").rename(watch.shop.folder / "items.csv")
+    outfits = watch.shop.folder / "shop" / "outfits.csv"
+    whole = outfits.read_text()
+    outfits.write_text(whole + "new-outfit,no-such-item\n")
     failed = watch.nights.start(watch.shop, "import", "tables", "shop")
     assert failed.ended() not in (0, REFUSED)
-    (watch.shop.folder / "items.csv").rename(watch.shop.folder / "shop" / "items.csv")
+    outfits.write_text(whole)
     watch.prometheus.wait_for_alert("RecjobJobKilled", job="nightly-recommend")
     watch.prometheus.wait_for_alert("RecjobJobFailed", job="import")
     watch.run("import", "tables", "shop", "--json")
@@ -125,21 +121,26 @@ def test_a_night_held_back(watch: Watch) -> None:
     watch.prometheus.wait_for_alert("RecjobRunHeldBack")
 
 
-def test_a_night_that_shows_less_of_the_catalog_with_other_scores(watch: Watch) -> None:
+def test_a_night_that_shows_less_of_the_catalog(watch: Watch) -> None:
     watch.run("nightly-recommend", "--json", **SHORT_LISTS, **NO_LIMITS)
     watch.prometheus.wait_for_alert("RecjobCoverageDrop")
-    watch.prometheus.wait_for_alert("RecjobScoreDrift")
     watch.prometheus.wait_for_silence("RecjobRunHeldBack")
 
 
-def test_a_student_that_the_gate_refuses(watch: Watch) -> None:
-    for arguments in (("distill", "--json"), ("compile", "--json")):
-        watch.run(*arguments, RECJOB_SEED="7")
+def test_a_student_that_the_gate_refuses_and_somebody_forces_into_use(watch: Watch) -> None:
+    watch.run("distill", "--json", RECJOB_SEED="7")
+    watch.run("compile", "--json")
     gate = watch.nights.start(
         watch.shop, "gate", variables={"RECJOB_GATE__MIN_POPULARITY_LEAD": "0.9"}
     )
     assert gate.ended() == REFUSED, gate.err
     watch.prometheus.wait_for_alert("RecjobRunRefusedByGate")
+    assert watch.prometheus.firing("RecjobScoreDrift") == []
+    watch.run("gate", "--force", "--json")
+    watch.prometheus.wait_for_silence("RecjobRunRefusedByGate")
+    watch.run("embed", "--json")
+    watch.run("nightly-recommend", "--json", **NO_LIMITS)
+    watch.prometheus.wait_for_alert("RecjobScoreDrift")
 
 
 def test_pictures_that_cannot_be_read(watch: Watch) -> None:
