@@ -28,7 +28,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     written = [
-        loader.construct_object(key, deep=True)  # type: ignore[no-untyped-call]
+        loader.construct_object(key, deep=True)
         for key, _ in node.value
         if key.tag != "tag:yaml.org,2002:merge"
     ]
