@@ -22,6 +22,7 @@ from recjob.store.schedule_runs import (
     end_schedule_run,
     finished_since,
     note_attempt,
+    runs_now,
 )
 
 LOGS_FOLDER: Final = "logs"
@@ -32,6 +33,9 @@ RETRIED: Final = (RecjobError.exit_code, TemporaryError.exit_code, INTERRUPTED)
 """Exit codes that another attempt may mend, beside a signal; a lock is waited for instead."""
 LONGEST_LOCK_PAUSE_SECONDS: Final = 300.0
 """A lock may come free at any time, so the pauses before looking again do not grow for ever."""
+WATCH_SECONDS: Final = 1.0
+"""How often a run of the same job that somebody else started is looked at. Its end is waited for
+before ours is started: else ours would begin while it ends, and do all of it once more."""
 GATE: Final = "gate"
 """The one job whose refusal is a result: the same candidate would be refused again."""
 
@@ -86,6 +90,7 @@ class EntryRun:
         self._reason = reason
         self._left_seconds = entry.limit_seconds
         self._attempts = 0
+        self._patience_seconds = self._schedule.wait_hours * SECONDS_PER_HOUR
 
     def __call__(self) -> None:
         """Run it and write how it ended.
@@ -154,6 +159,13 @@ class EntryRun:
                 return _Result("killed", STOPPED)
             if not control.leading:
                 return None
+            if (runner := self._runner(step)) is not None:
+                now = time.monotonic()
+                first_locked = now if first_locked is None else first_locked
+                if now - first_locked >= self._patience_seconds:
+                    return _Result("failed", f"{step.job} runs for too long already ({runner})")
+                control.pause(WATCH_SECONDS)
+                continue
             outcome = self._attempt(step)
             if outcome.code == 0:
                 self._left_seconds -= outcome.seconds
@@ -169,7 +181,7 @@ class EntryRun:
             if outcome.code == LockedError.exit_code:
                 now = time.monotonic()
                 first_locked = now if first_locked is None else first_locked
-                if now - first_locked >= schedule.wait_hours * SECONDS_PER_HOUR:
+                if now - first_locked >= self._patience_seconds:
                     return _Result("failed", f"{what}, for {schedule.wait_hours:g} hours")
                 pause = min(pause, LONGEST_LOCK_PAUSE_SECONDS)
             elif outcome.code == RefusedError.exit_code:
@@ -189,6 +201,11 @@ class EntryRun:
         if run is not None and run.outcome == "refused" and step.job != GATE:
             return None
         return run
+
+    def _runner(self, step: Step) -> str | None:
+        """Who runs this job now: a person, or the job of a scheduler that died."""
+        with self._site.database.connect() as connection:
+            return runs_now(connection, step.job)
 
     def _attempt(self, step: Step) -> Outcome:
         self._attempts += 1

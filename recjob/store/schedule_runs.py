@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 
 from recjob.errors import TemporaryError
 from recjob.store.database import Database, translated
-from recjob.store.ledger import Outcome
+from recjob.store.ledger import RUN_CLASS, Outcome
 
 SCHEDULER_CLASS: Final = 7305
 """First number of the leader's advisory lock, beside those in `ledger`."""
@@ -145,6 +145,20 @@ def finished_since(
         {"job": job, "since": since, "folder": None if folder is None else str(folder.resolve())},
     ).one_or_none()
     return None if row is None else FinishedRun(**row._mapping)
+
+
+def runs_now(connection: Connection, job: str) -> str | None:
+    """Who runs a job at this moment, for a message; None: nobody, or only the dead."""
+    row = connection.execute(
+        text(
+            "SELECT pid, host, run_id FROM job_run WHERE job = :job AND outcome = 'running' "
+            "AND EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            "AND classid = :class AND objid = run_id::oid) LIMIT 1"
+        ),
+        {"job": job, "class": RUN_CLASS},
+    ).one_or_none()
+    return None if row is None else f"pid {row.pid} on {row.host}, run {row.run_id}"
 
 
 def newest_done_import_and_night(connection: Connection) -> tuple[int | None, int | None]:

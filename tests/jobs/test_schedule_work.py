@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from recjob.jobs.runner import JOB_LOCKS
 from recjob.jobs.schedule_entries import Entry, schedule_entries
 from recjob.jobs.schedule_work import Control, EntryRun, Site, log_file
 from recjob.settings import ScheduleSettings, Settings
 from recjob.store.database import Database
+from recjob.store.ledger import Lease
 from recjob.store.schedule_runs import ScheduleRow, last_schedule_rows
 
 SLOT = datetime.now(UTC) - timedelta(hours=2)
@@ -182,6 +186,35 @@ def test_a_run_that_was_cut_short_goes_on_with_what_is_missing(shell: Shell) -> 
     shell.ledger("distill", "done")
     row = shell.run("student")
     assert (row.outcome, shell.started) == ("done", ["compile", "gate"])
+
+
+def test_a_run_that_goes_on_without_its_scheduler_is_waited_for(shell: Shell) -> None:
+    lease = Lease(shell.database, "embed", JOB_LOCKS["embed"], {})
+    result: list[ScheduleRow] = []
+    thread = threading.Thread(target=lambda: result.append(shell.run("embed")))
+    thread.start()
+    time.sleep(0.5)
+    assert thread.is_alive()
+    lease.end("done", {}, [], {}, None)
+    thread.join()
+    assert shell.started == [], "its result is the entry's"
+    assert result[0].outcome == "skipped"
+
+
+def test_a_run_that_does_not_end_is_not_waited_for_for_ever(shell: Shell) -> None:
+    lease = Lease(shell.database, "embed", JOB_LOCKS["embed"], {})
+    row = shell.run("embed", wait_hours=0)
+    assert row.outcome == "failed"
+    assert row.reason is not None
+    assert row.reason.startswith("embed runs for too long already (pid ")
+    lease.end("done", {}, [], {}, None)
+
+
+def test_a_dead_run_is_not_waited_for(shell: Shell) -> None:
+    shell.ledger("embed", "killed")
+    with shell.database.begin() as connection:
+        connection.execute(text("UPDATE job_run SET outcome = 'running', ended = NULL"))
+    assert shell.run("embed").outcome == "done"
 
 
 def test_the_gates_verdict_stands_and_a_refused_import_is_tried_again(shell: Shell) -> None:
