@@ -61,6 +61,16 @@ def test_outfits_are_unit_vectors_whatever_the_batch_and_the_padding() -> None:
         np.testing.assert_allclose(found[row], alone / np.linalg.norm(alone), atol=1e-6)
 
 
+def test_each_batch_tells_what_it_took() -> None:
+    times: list[float] = []
+    embed_items(ENGINE, pictures(5), np.arange(5), 2, None, times.append)
+    assert len(times) == 3
+    features = embed_items(ENGINE, pictures(5), np.arange(5), 2)
+    embed_outfits(ENGINE, features, np.array([[0, 1], [2, -1], [-1, -1]]), 2, None, times.append)
+    assert len(times) == 5
+    assert all(0 < seconds < 60 for seconds in times)
+
+
 def test_what_is_not_finite_is_an_error_that_names_the_row() -> None:
     rows = np.array([5, 6, 9, 8])
     with pytest.raises(RecjobError, match="broken: picture 9 has a vector that is not finite"):

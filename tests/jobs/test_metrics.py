@@ -14,13 +14,18 @@ from sqlalchemy import Connection
 
 from recjob.errors import RefusedError
 from recjob.jobs import metrics, runner
+from recjob.jobs.embed import EmbedResult
+from recjob.jobs.evaluate import EvaluateResult
 from recjob.jobs.metrics import CACHE_SECONDS, SnapshotReader
-from recjob.jobs.runner import JobContext, run_job
+from recjob.jobs.nightly_recommend import NightlyResult, nightly_recommend
+from recjob.jobs.queries import publish_run, show_earlier_run
+from recjob.jobs.runner import JOB_LOCKS, JobContext, run_job
 from recjob.jobs.stages import JobResult, SkippedResult
 from recjob.monitoring.snapshot import CatalogFigures, MetricsSnapshot
 from recjob.settings import MetricsSettings, Settings
 from recjob.store import metrics as figures
-from recjob.store.database import Database
+from recjob.store.database import Database, open_database
+from tests.fixtures_shop import Shop
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -35,6 +40,12 @@ def read_samples(text: str) -> Samples:
 
 def value(samples: Samples, name: str, **labels: str) -> float | None:
     return samples.get((name, frozenset(labels.items())))
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no database that is away."""
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -145,6 +156,62 @@ def test_what_a_killed_job_had_counted_is_not_lost(
     assert value(found, "recjob_stage_last_items", job="embed", stage="read") == 7
     assert value(found, "recjob_scoring_batch_seconds_sum", engine="fp32") == 0.3
     assert value(found, "recjob_job_peak_memory_bytes", job="embed") is not None
+
+
+def test_what_a_whole_shop_tells(trained_shop: Shop) -> None:
+    with open_database(trained_shop.settings) as database, database.connect() as connection:
+        found = figures.read_snapshot(connection, JOB_LOCKS)
+    night = trained_shop.results["nightly-recommend"]
+    embedded = trained_shop.results["embed"]
+    assert isinstance(night, NightlyResult)
+    assert isinstance(embedded, EmbedResult)
+    counts = {
+        (part.name, *sorted(part.labels.values())): sum(part.counts) for part in found.histograms
+    }
+    size = trained_shop.settings.embed.batch_size
+    assert counts == {
+        ("recjob_embedding_batch_seconds", "item", "torch"): -(-embedded.new_items // size),
+        ("recjob_embedding_batch_seconds", "outfit", "torch"): -(-embedded.new_outfits // size),
+        ("recjob_scoring_batch_seconds", "fp32"): night.shards,
+    }
+    assert found.published is not None
+    statistics = found.published.statistics
+    assert found.published.run_id == night.run
+    assert statistics["filtered"] == night.filtered
+    assert statistics["users"] == night.users.model_dump()
+    assert statistics["score_shift"] is None  # nothing was published before
+    said = {
+        (gauge.job, gauge.name, *sorted(gauge.labels.values())): gauge.value
+        for gauge in found.gauges
+    }
+    evaluated = trained_shop.results["evaluate"]
+    assert isinstance(evaluated, EvaluateResult)
+    for row in evaluated.quality[:2]:
+        assert said["evaluate", "recjob_model_auc", row.method, "test"] == row.auc
+        assert said["evaluate", "recjob_model_ndcg", row.method, "test"] == row.ndcg_mean
+    assert said["embed", "recjob_engine_info", "fp32", night.model, "torch"] == 1
+    validation = {model.role: model.validation for model in found.models}
+    assert 0 <= validation["student"]["auc"] <= 1
+
+
+def test_a_night_tells_how_far_its_scores_are_from_the_last(shop: Shop) -> None:
+    shop.run("nightly-recommend", nightly_recommend)
+    [(shift, engine)] = shop.rows(
+        "SELECT statistics -> 'score_shift', statistics ->> 'engine' FROM recommendation_run "
+        "WHERE run_id = (SELECT current_run FROM publication)"
+    )
+    assert (shift, engine) == (0, "torch cpu fp32")  # the same users, the same model
+
+
+def test_a_run_that_a_person_shows(shop: Shop, tmp_path: Path) -> None:
+    options = MetricsSettings(sink="textfile", textfile_folder=str(tmp_path))
+    settings = shop.settings.model_copy(update={"metrics": options})
+    first = shop.rows("SELECT current_run FROM publication")[0][0]
+    second = shop.run("nightly-recommend", nightly_recommend).run
+    show_earlier_run(settings, None)
+    assert value(written(settings), "recjob_published_run") == first
+    publish_run(settings, second)
+    assert value(written(settings), "recjob_published_run") == second
 
 
 @pytest.mark.parametrize("sink", ["scheduler", "none"])

@@ -11,6 +11,7 @@ from recjob.jobs.night_statistics import (
     RunStatistics,
     broken_limit,
     chance_index,
+    score_shift,
     stability_index,
 )
 from recjob.settings import LimitSettings
@@ -108,6 +109,15 @@ def test_the_index_by_hand() -> None:
     assert stability_index(before, after) == pytest.approx(expected)
     assert stability_index(before, before) == 0
     assert stability_index(before, np.zeros(2)) == 0
+
+
+def test_the_shift_is_told_also_where_models_differ() -> None:
+    last = {"model": "a", "score_histogram": [50, 50]}
+    now = {"model": "b", "score_histogram": [80, 20]}
+    assert score_shift(now, last) == pytest.approx(stability_index(*np.array([[5, 5], [8, 2]])))
+    assert score_shift(now, now) == 0
+    assert score_shift(now, None) is None
+    assert score_shift(now, {"lists": 3}) is None  # written by an earlier version
 
 
 def test_what_chance_gives() -> None:

@@ -262,6 +262,7 @@ def test_the_scheduler(samples: Samples) -> None:
     due = value(samples, "recjob_schedule_next_run_timestamp_seconds", entry="embed")
     assert due == 1767225600 + 86400
     assert value(samples, "recjob_schedule_runs_total", entry="embed", outcome="done") == 4
+    assert value(samples, "recjob_schedule_runs_total", entry="embed", outcome="failed") == 0
 
 
 def test_an_empty_database_serves_what_it_has() -> None:

@@ -15,6 +15,7 @@ def test_no_driver_means_no_answer() -> None:
         return
     gpu = GpuMemory()
     assert gpu.used_bytes({os.getpid()}) is None
+    assert gpu.largest_bytes() is None
     gpu.close()
     gpu.close()
 
@@ -29,4 +30,9 @@ def test_an_allocation_is_seen() -> None:
     block = torch.ones(2**28, dtype=torch.uint8, device="cuda")
     after = gpu.used_bytes({os.getpid()}) or 0
     assert after - before >= 0.9 * block.numel()
+    largest = max(
+        torch.cuda.get_device_properties(device).total_memory
+        for device in range(torch.cuda.device_count())
+    )
+    assert gpu.largest_bytes() == pytest.approx(largest, rel=0.1)
     gpu.close()
