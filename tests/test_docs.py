@@ -177,11 +177,11 @@ def test_named_settings_exist() -> None:
         for name, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    files = {"csv", "json", "md", "safetensors"}
+    files = {"csv", "json", "md", "safetensors", "sql"}
     wrong = [
         f"{page.name}: {section}.{key}"
         for page in GUIDES
-        for section, key in re.findall(r"`([a-z_]+)\.([a-z_]+)", page.read_text("utf-8"))
+        for section, key in re.findall(r"`([a-z_]+)\.([a-z0-9_]+)", page.read_text("utf-8"))
         if section in sections and key not in sections[section] | files
     ]
     assert wrong == []
