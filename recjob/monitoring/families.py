@@ -103,8 +103,10 @@ def snapshot_families(snapshot: MetricsSnapshot) -> Iterable[Metric]:
     _add_histograms(families, snapshot.histograms)
     _add_night(families, snapshot)
     _add_models(families, snapshot)
-    for (entry, outcome), count in snapshot.schedule_runs.items():
-        families.add("recjob_schedule_runs_total", count, entry=entry, outcome=outcome)
+    for entry in dict.fromkeys(entry for entry, _ in snapshot.schedule_runs):
+        for outcome in JOB_OUTCOMES:
+            count = snapshot.schedule_runs.get((entry, outcome), 0)
+            families.add("recjob_schedule_runs_total", count, entry=entry, outcome=outcome)
     return families
 
 

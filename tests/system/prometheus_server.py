@@ -47,17 +47,18 @@ class Prometheus:
 
     url: str
 
-    def query(self, expression: str) -> list[Sample]:
-        """The instant vector of now; an AssertionError says what Prometheus has against it."""
-        found = self.get("query", query=expression)
+    def query(self, expression: str, at: float | None = None) -> list[Sample]:
+        """The instant vector at a time, None: now; an AssertionError says what is wrong with it."""
+        moment = {} if at is None else {"time": f"{at:.3f}"}
+        found = self.get("query", query=expression, **moment)
         if found["resultType"] == "scalar":
             return [Sample({}, float(found["result"][1]))]
         assert found["resultType"] == "vector", f"{expression}: {found['resultType']}"
         return [Sample(one["metric"], float(one["value"][1])) for one in found["result"]]
 
-    def values(self, expression: str) -> list[float]:
+    def values(self, expression: str, at: float | None = None) -> list[float]:
         """The numbers of an expression without those that are none."""
-        return [one.value for one in self.query(expression) if not math.isnan(one.value)]
+        return [one.value for one in self.query(expression, at) if not math.isnan(one.value)]
 
     def firing(self, alert: str) -> list[dict[str, str]]:
         """Labels of an alert's instances that fire."""

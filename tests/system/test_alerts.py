@@ -213,7 +213,7 @@ def test_scheduler_and_database_go(
             prometheus.wait_for_alert("RecjobDatabaseDown")
             assert prometheus.firing("RecjobNoSchedulerLeader") == []
         prometheus.wait_for_silence("RecjobDatabaseDown")
-        assert prometheus.firing("RecjobSchedulerGone") == []
+        prometheus.wait_for_silence("RecjobSchedulerGone")
         scheduler.process.send_signal(signal.SIGKILL)
         prometheus.wait_for_alert("RecjobSchedulerGone")
 
