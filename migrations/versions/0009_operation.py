@@ -115,7 +115,9 @@ BEGIN
             SELECT FROM public.job_run AS later
             WHERE later.job = run.job AND later.outcome = run.outcome AND later.run_id > run.run_id
         )
-        AND NOT EXISTS (SELECT FROM public.recommendation_run AS kept WHERE kept.run_id = run.run_id)
+        AND NOT EXISTS (
+            SELECT FROM public.recommendation_run AS kept WHERE kept.run_id = run.run_id
+        )
         AND NOT EXISTS (
             SELECT FROM public.publication
             WHERE current_run = run.run_id OR run.run_id = ANY (previous_runs)
@@ -165,7 +167,8 @@ BEGIN
         ),
         'histograms', (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
-                'name', name, 'labels', labels, 'edges', edges, 'counts', counts, 'sum', sum)), '[]')
+                'name', name, 'labels', labels, 'edges', edges, 'counts', counts, 'sum', sum
+            )), '[]')
             FROM buckets JOIN summed USING (job, outcome, name, labels, edges)
             WHERE buckets.job = counted.job AND buckets.outcome = counted.outcome
         )

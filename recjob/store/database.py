@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError
 
-from recjob.errors import NotFoundError, SettingsError, TemporaryError, UserError, one_line
+from recjob.errors import NotFoundError, SettingsError, TemporaryError, UserError
 from recjob.settings import Settings
 from recjob.store import schema
 from recjob.store.embedded import EmbeddedServer
@@ -25,9 +27,29 @@ CONNECT_SECONDS = 10
 """Longest wait for a connection, where the URL does not say."""
 NO_URL = (
     "RECJOB_DATABASE_URL is no URL of a Postgres database; it looks like "
-    "postgresql://user:password@host:5432/database"
+    "postgresql://user:password@host:5432/database, with %40 for an @ in the password"
 )
 """Without what is wrong with it: the parsers quote it, and it may be the password."""
+_OPTIONS = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
+_OPTION = r"[a-z_]{1,40}"
+"""How the options of libpq are written; anything else in their place may be a secret."""
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "certificate verify failed",
+    "does not match host name",
+    "could not get server's host name from server certificate",
+    "root certificate file",
+    "certificate file",
+    "private key file",
+    "server does not support SSL",
+    "channel binding is required",
+    "invalid sslmode value",
+    "invalid port number",
+    "tlsv1 alert",
+    "sslv3 alert",
+)
 DATA_FOLDER = "postgres"
 WRITER = "recjob_writer"
 
@@ -71,7 +93,9 @@ class Database:
         """
         with translated(self.name):
             connection = psycopg.connect(
-                _conninfo(self.url), autocommit=True, **_connect_arguments(self.url)
+                make_conninfo(**_libpq_options(self.url)),
+                autocommit=True,
+                **_connect_arguments(self.url),
             )
             try:
                 _become_writer(connection)
@@ -172,18 +196,21 @@ def _parse(text: str) -> URL:
         url = make_url(text.replace("postgres://", "postgresql://", 1))
         if url.get_backend_name() != "postgresql":
             raise ArgumentError(url.get_backend_name())
-        # libpq's own view of it: what it finds wrong it quotes, the password too.
-        conninfo_to_dict(_conninfo(url))
-    except psycopg.ProgrammingError as error:
-        if "invalid URI query parameter" not in str(error):
+        # Behind an @ that is not escaped the rest of a password would count as a name, and be told.
+        if "@" in f"{url.host}{url.database}":
+            raise ArgumentError("@")
+        url = url.set(drivername=DRIVER)
+        make_conninfo(**_libpq_options(url))
+    except psycopg.ProgrammingError:
+        unknown = [name for name in url.query if name not in _OPTIONS]
+        if not all(re.fullmatch(_OPTION, name) for name in unknown):
             raise SettingsError(NO_URL) from None
-        option = one_line(str(error).partition(": ")[2])
         raise SettingsError(
-            f"RECJOB_DATABASE_URL: unknown option {option}; libpq's are in the Postgres manual"
+            f"RECJOB_DATABASE_URL: libpq has no option {', '.join(unknown)}"
         ) from None
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise SettingsError(NO_URL) from None
-    return url.set(drivername=DRIVER)
+    return url
 
 
 @contextmanager
@@ -205,8 +232,12 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
     return {name: value for name, value in ours.items() if name not in url.query}
 
 
-def _conninfo(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+def _libpq_options(url: URL) -> dict[str, Any]:
+    """Host, password, TLS and whatever else the URL says, as SQLAlchemy's pool hands it on.
+
+    A URL that is rendered again would not do: libpq takes no spaces in a password there.
+    """
+    return dict(url.get_dialect()().create_connect_args(url)[1])
 
 
 def _name(url: URL) -> str:
@@ -258,11 +289,11 @@ def _raise_ours(error: BaseException | None, name: str, lost: bool) -> None:
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """The server is there and does not want us; it gives no code for that, only words."""
+    """The server is there and does not want us, or we do not trust it: no retry helps.
+
+    Neither libpq nor the server gives a code for that, only words.
+    """
     text = str(error)
     return isinstance(error, psycopg.OperationalError) and (
-        "authentication failed" in text
-        or "no password supplied" in text
-        or "no pg_hba.conf entry" in text
-        or ("FATAL" in text and "does not exist" in text)
+        any(words in text for words in _REFUSALS) or ("FATAL" in text and "does not exist" in text)
     )

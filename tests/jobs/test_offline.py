@@ -7,6 +7,7 @@ import logging
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_the_database_gives_the_same_models(
         folder = settings.home / "artifacts" / "models" / model_id
         assert file_sha256(folder / WEIGHTS) == file_sha256(offline.out / role / WEIGHTS)
         own, theirs = read_record(folder), read_record(offline.out / role)
-        same = {"model_id": "", "metrics": {}, "parent": None}
+        same: dict[str, Any] = {"model_id": "", "metrics": {}, "parent": None}
         assert own.model_copy(update=same) == theirs.model_copy(update=same)
 
 

@@ -262,9 +262,9 @@ def test_the_schedules_runs_stay_counted(database: Database) -> None:
             )
     counted = {("embed", "done"): 3, ("embed", "failed"): 1}
     assert snapshot(database).schedule_runs == counted
-    for days, gone in ((3.5, 2), (0, 2)):
+    for age, gone in ((3.5, 2), (0.0, 2)):
         with database.begin() as connection:
-            assert drop_schedule_rows(connection, NOW - timedelta(days=days)) == gone
+            assert drop_schedule_rows(connection, NOW - timedelta(days=age)) == gone
         assert snapshot(database).schedule_runs == counted
 
 
