@@ -261,7 +261,7 @@ def test_an_overlay_as_kustomize_makes_it(overlay: str) -> None:
 
 
 @pytest.mark.system
-def test_two_schedulers_share_their_home() -> None:
+def test_two_schedulers_of_kustomize_share_their_home() -> None:
     objects = _render(KUBERNETES / "overlays" / "standby")
     (deployment,) = workloads(objects)
     assert deployment.spec["replicas"] == 2
@@ -273,7 +273,7 @@ def test_two_schedulers_share_their_home() -> None:
 
 
 @pytest.mark.system
-def test_the_cron_jobs_do_what_the_scheduler_does_by_default() -> None:
+def test_the_cron_jobs_of_kustomize_do_what_the_scheduler_does_by_default() -> None:
     schedule = ScheduleSettings()
     found = {one.name: one for one in workloads(_render(KUBERNETES / "overlays" / "cronjobs"))}
     assert set(found) == {f"recjob-{entry}" for entry in ENTRIES}
@@ -304,7 +304,7 @@ def test_the_cron_jobs_do_what_the_scheduler_does_by_default() -> None:
 
 
 @pytest.mark.system
-def test_the_components_fit_the_scheduler(tmp_path: Path) -> None:
+def test_the_components_of_kustomize_fit_the_scheduler(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{relative(KUBERNETES / 'overlays' / 'scheduler', tmp_path)}]\n"
         f"components: [{relative(KUBERNETES / 'components' / 'cpu', tmp_path)},"
