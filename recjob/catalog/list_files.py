@@ -49,6 +49,7 @@ def read_lists(path: Path, catalog: Catalog) -> EvaluationLists:
         table = pyarrow.parquet.ParquetFile(path).read()
         counts = {name: int(table.schema.metadata[name.encode()]) for name in _COUNTS}
         table = table.select(_SCHEMA.names).cast(_SCHEMA)
+        table.validate(full=True)  # that its texts are UTF-8, too
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; draw the lists first") from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):

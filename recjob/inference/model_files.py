@@ -105,8 +105,11 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     """Read an autoencoder in eval mode; raises DataError where the folder holds none."""
     description = _read_json(folder / DESCRIPTION_FILE)
     try:
+        image_size, latent_dim = int(description["image_size"]), int(description["latent_dim"])
+        if min(image_size, latent_dim) < 1:
+            raise ValueError("sizes must be above 0")
         with torch.device("meta"):  # nothing is allocated for a size that the file does not have
-            model = Autoencoder(int(description["image_size"]), int(description["latent_dim"]))
+            model = Autoencoder(image_size, latent_dim)
     except _MISFITS as error:
         raise DataError(
             f"{folder}: holds no autoencoder ({DESCRIPTION_FILE}: {one_line(error)})"
