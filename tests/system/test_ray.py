@@ -160,6 +160,15 @@ def test_interrupted_killed_and_continued_it_shows_what_one_machine_shows(site: 
     assert not list((site.shared / "work").rglob("*-*"))
     for what in ("ray_outfits", "ray_users"):
         assert len(shards_by_node(shop, what)) == NODES, what
+    # Machines of the cluster tell what they took; a shard of strangers takes nothing.
+    [(timed,)] = shop.rows(
+        "SELECT sum(count::integer) FROM job_run, "
+        "jsonb_array_elements(metrics -> 'histograms') AS histogram, "
+        "jsonb_array_elements_text(histogram -> 'counts') AS count "
+        "WHERE run_id = %s AND histogram ->> 'name' = 'recjob_scoring_batch_seconds'",
+        value["run_id"],
+    )
+    assert 0 < timed <= value["shards"] - value["continued_shards"]
 
 
 def test_what_goes_wrong_there_is_told_here_in_one_line(site: Site) -> None:
