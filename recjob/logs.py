@@ -201,9 +201,10 @@ class Logs:
         self.handler.setFormatter(_FORMATTERS[self.settings.format]())
         level = logging.getLevelNamesMapping()[self.settings.level.upper()]
         log.setLevel(level)
-        # What libraries tell of their doings is for those who look for a fault.
-        quiet = logging.DEBUG < level < logging.WARNING
-        logging.getLogger().setLevel(logging.WARNING if quiet else level)
+        # What libraries tell of their doings is for those who look for a fault; their own debug
+        # lines for nobody, since they quote what they are given, URLs and headers with passwords.
+        libraries = {logging.DEBUG: logging.INFO, logging.INFO: logging.WARNING}
+        logging.getLogger().setLevel(libraries.get(level, level))
 
 
 _logs: Logs | None = None

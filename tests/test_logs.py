@@ -191,6 +191,7 @@ def test_libraries_tell_of_their_doings_only_to_those_who_look_for_a_fault(lines
     with logs.standard_error_logs() as ours:
         for level in ("info", "debug", "error"):
             ours.configure(LoggingSettings(format="json", level=level))
+            library.debug("opens ftp://user:password@host")
             for source in (log, library):
                 source.info("doing")
                 source.warning("odd")
