@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+FUZZ_SEED ?= 0
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin/python
 PYTEST := $(RUN) -m pytest -p tests.plugin_no_skips
@@ -12,7 +13,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' |
     echo "Name a newer one: make PYTHON=python3.12 demo" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test system lint format docs lock clean
+.PHONY: help install demo test system fuzz audit lint format docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -27,6 +28,14 @@ test: .venv/.installed ## The tests that take seconds
 
 system: .venv/.installed ## The tests that run the whole program
 	$(PYTEST) -m "system and not slow and not gpu" $(ARGS)
+
+# Another seed tries other inputs: make FUZZ_SEED=7 fuzz. A fault is repeated by the same seed.
+fuzz: .venv/.installed ## Mutated inputs: importers, settings, artifacts, 20,000 each
+	FUZZ_SEED=$(FUZZ_SEED) $(PYTEST) tests/fuzz $(ARGS)
+
+# Exit code 0 only where every package was looked up: needs pypi.org or api.osv.dev, not a mirror.
+audit: .venv/.installed ## Known faults of the locked dependencies, where the network allows it
+	$(RUN) -m tests.audit
 
 lint: .venv/.installed ## Format, lint and strict type checks
 	$(RUN) -m ruff format --check .

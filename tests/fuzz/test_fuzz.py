@@ -22,9 +22,9 @@ SEED: Final = int(os.environ.get("FUZZ_SEED", "0"))
 """Another one finds other faults: `make fuzz FUZZ_SEED=7`."""
 SHORT: Final = 100
 """Inputs of each group in `make test`."""
-DRAWN: Final = 10_000
+DRAWN: Final = 5_000
 """Inputs of each group by hypothesis, which knows their forms,"""
-GUIDED: Final = 20_000
+GUIDED: Final = 15_000
 """and by atheris, which is faster."""
 
 
