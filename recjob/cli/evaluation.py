@@ -40,6 +40,11 @@ NegativesOption = Annotated[
     ),
 ]
 
+ModelA = Annotated[
+    str, typer.Argument(help="Model A: an id from `models list`, or student or teacher.")
+]
+ModelB = Annotated[str, typer.Argument(help="Model B, likewise.")]
+
 
 def evaluate(
     cold_start: Annotated[
@@ -106,10 +111,8 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[
-        str, typer.Argument(help="Model A: an id from `models list`, or student or teacher.")
-    ],
-    second: Annotated[str, typer.Argument(help="Model B, likewise.")],
+    first: ModelA,
+    second: ModelB,
     negatives: NegativesOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recjob.cli.evaluation import NegativesOption, compare
+from recjob.cli.evaluation import ModelA, ModelB, NegativesOption, compare
 from recjob.cli.output import (
     JsonOption,
     SettingsOption,
@@ -101,10 +101,8 @@ def models_show(
 
 @models_app.command("compare")
 def models_compare(
-    first: Annotated[
-        str, typer.Argument(help="Model A: an id from `models list`, or student or teacher.")
-    ],
-    second: Annotated[str, typer.Argument(help="Model B, likewise.")],
+    first: ModelA,
+    second: ModelB,
     negatives: NegativesOption = None,
     settings: SettingsOption = None,
     as_json: JsonOption = False,
