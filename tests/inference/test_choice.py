@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from recjob.errors import RecjobError, SettingsError
+from recjob.inference import choice
 from recjob.inference.choice import CompiledStudent, choose_engine
 from recjob.inference.export import ExportResult
 from recjob.inference.tensorrt_build import build_engines, gpu_target
@@ -53,3 +54,20 @@ def test_on_a_gpu_the_matching_engine_runs_and_a_damaged_one_does_not(
     chosen = choose_engine(model, compiled, preference="auto", device=device, bf16=True)
     assert chosen.engine.name == "torch cuda bf16"
     assert "is damaged" in chosen.reason
+
+
+@without_gpu
+def test_a_changed_engine_is_not_loaded(
+    compiled: CompiledStudent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the machine that it was built for: its sha256 is asked before TensorRT is."""
+    monkeypatch.setattr(choice, "gpu_target", lambda: compiled.engines[0].target)
+    path = compiled.engines[1].path
+    whole = path.read_bytes()
+    for content, reason in ((whole, "need the package"), (whole[:-1], "is damaged")):
+        path.write_bytes(content)
+        try:
+            with pytest.raises(SettingsError, match=reason):
+                choose_engine(student(), compiled, preference="tensorrt", device="cuda", bf16=False)
+        finally:
+            path.write_bytes(whole)

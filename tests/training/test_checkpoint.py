@@ -158,6 +158,19 @@ def test_what_is_no_checkpoint_is_not_continued(content: bytes, tmp_path: Path) 
             unpack(content)
 
 
+def test_a_changed_bit_is_not_continued_from(tmp_path: Path) -> None:
+    """In a tensor, where the file's own form says nothing of it, and in the notes."""
+    folder = CheckpointFolder(tmp_path / "kept")
+    folder.save({"recipe": "a"}, {"x": torch.ones(8)}, {"epoch": 3})
+    whole = folder.read()
+    unpack(whole)
+    for place in (len(whole) - 1, whole.index(b"epoch") + 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        with pytest.raises(ValueError, match="its sha256 differs"):
+            unpack(bytes(damaged))
+
+
 def test_a_state_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails in between leaves the state before, and nothing else."""
     folder = CheckpointFolder(tmp_path / "kept")
