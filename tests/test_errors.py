@@ -8,7 +8,7 @@ import re
 import pytest
 
 from recjob import errors
-from recjob.errors import RecjobError
+from recjob.errors import LONGEST_REASON, RecjobError, one_line
 
 CODES = {
     "RecjobError": 1,
@@ -40,3 +40,10 @@ def test_the_drawing_agrees(name: str) -> None:
         assert CLASSES[name].exit_code == CLASSES[name].mro()[1].exit_code  # type: ignore[attr-defined]
     depth = len(re.match(r"[│├└─ ]*", line)[0]) // 4  # type: ignore[index]
     assert len(CLASSES[name].__mro__) == depth + len(RecjobError.__mro__)
+
+
+def test_what_libraries_say_is_one_printable_line() -> None:
+    assert one_line(ValueError("a\n  b\tc")) == "a b c"
+    assert one_line("type: \x0f \x1b[2J \udc97") == "type: ? ?[2J ?"
+    assert one_line(KeyError()) == "KeyError"
+    assert len(one_line("x" * 999)) == LONGEST_REASON

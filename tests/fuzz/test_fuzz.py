@@ -64,7 +64,15 @@ def drawn(group: str, count: int) -> Counter[str]:
 def test_many_guided_inputs(group: str) -> None:
     with scratch_folder() as scratch:
         ended = subprocess.run(
-            [sys.executable, "-m", "tests.fuzz.guided", group, str(scratch), str(GUIDED), str(SEED)],
+            [
+                sys.executable,
+                "-m",
+                "tests.fuzz.guided",
+                group,
+                str(scratch),
+                str(GUIDED),
+                str(SEED),
+            ],
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
