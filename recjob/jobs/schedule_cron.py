@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 
-from recjob.errors import SettingsError
+from recjob.errors import SettingsError, one_line
 
 LONGEST_CHANGE: Final = timedelta(hours=3)
 """No zone's clock is changed by more (the usual is one hour): times on the wall that far apart
@@ -45,7 +45,7 @@ class Cron:
             self._trigger = CronTrigger.from_crontab(expression, timezone=UTC)
         except ValueError as error:
             raise SettingsError(
-                f"{key}: {expression!r} is no cron expression ({error}); {HELP}"
+                f"{key}: {expression!r} is no cron expression ({one_line(error)}); {HELP}"
             ) from None
         if next(self._walls(datetime(2000, 1, 1)), None) is None:
             raise SettingsError(f"{key}: {expression!r} names a day that never comes; {HELP}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from recjob.jobs.schedule_entries import schedule_entries
 from recjob.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from recjob.store.database import _engine, _name, _parse
 from tests.fuzz.mutations import AWKWARD_TEXTS, mutated_bytes, mutated_value
@@ -24,6 +26,12 @@ VARIABLES: Final = (
     b"RECJOB_TEACHER__FLIP=false",
 )
 PLANTED: Final = "pl4nt3d"
+CRON: Final = (
+    b"UTC\n0 2 * * *",
+    b"Europe/Berlin\n*/15 1-5 1,15 jan-mar mon-fri",
+    b"Africa/Cairo\n0 0 last * sun",
+)
+"""A zone and an expression."""
 URLS: Final = tuple(
     url.encode()
     for url in (
@@ -54,6 +62,13 @@ def configuration(scratch: Path) -> tuple[Target, ...]:
             (b"\n".join(VARIABLES),),
             _use_environment,
             st.one_of(mutated_bytes([b"\n".join(VARIABLES)]), variables()),
+        ),
+        Target(
+            "schedule",
+            CRON,
+            _use_schedule,
+            st.one_of(mutated_bytes(CRON), mutated_bytes(CRON), schedules()),
+            4,
         ),
         Target("database URL", URLS, _use_url, mutated_bytes(URLS), 4, PLANTED),
     )
@@ -116,6 +131,28 @@ def _use_environment(data: bytes) -> None:
     lines = [line.partition(b"=") for line in data.replace(b"\0", b"").split(b"\n")]
     environment = {os.fsdecode(name): os.fsdecode(value) for name, _, value in lines if name}
     load_settings(Path(os.devnull), environment)
+
+
+@st.composite
+def schedules(draw: DrawFn) -> bytes:
+    """Awkward words in the fields of an expression."""
+    words = ("*", "0", "-1", "60", "*/0", "1-", "5-1", "sun", "xx", "31", "2nd fri", "last", "1/5")
+    fields = [draw(st.sampled_from((*words, *AWKWARD_TEXTS))) for _ in range(5)]
+    zone = draw(st.sampled_from(("UTC", "Europe/Berlin", "../UTC", *AWKWARD_TEXTS)))
+    return f"{zone}\n{' '.join(fields)}".encode()
+
+
+def _use_schedule(data: bytes) -> None:
+    """An entry's next time, as `schedule --list` shows it."""
+    zone, _, expression = os.fsdecode(data.replace(b"\0", b"")).partition("\n")
+    variables = {"TIMEZONE": zone, "NIGHTLY_CRON": expression}
+    prefix = f"{ENVIRONMENT_PREFIX}SCHEDULE__"
+    settings = load_settings(
+        Path(os.devnull), {f"{prefix}{name}": value for name, value in variables.items()}
+    )
+    for entry in schedule_entries(settings):
+        if entry.name == "nightly" and entry.cron is not None:
+            entry.cron.next(datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def _use_url(data: bytes) -> None:
