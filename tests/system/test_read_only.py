@@ -27,14 +27,24 @@ mount --bind "$HOME_FOLDER" "$HOME_FOLDER"
 mount --bind -o ro "$CODE" "$CODE"
 mount --bind -o ro "$PASSWD" /etc/passwd
 mount -o remount,bind,ro /
+mount --rbind /tmp /mnt
 mount -t tmpfs tmpfs /tmp
+for kept in "$CHECKOUT" "$IMAGE"; do
+    case "$kept" in
+    /tmp/*)
+        mkdir -p "$kept"
+        mount --rbind "/mnt/${{kept#/tmp/}}" "$kept"
+        mount -o remount,bind,ro "$kept"
+        ;;
+    esac
+done
 cd /
 exec setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs \
     --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search \
     --bounding-set=-all,+dac_read_search -- "$@"
 """
-"""The one capability lets the user read an interpreter that lies in another one's home folder; it
-allows no writing."""
+"""A checkout in /tmp, whose Python this is, is put back there. The one capability lets the user
+read an interpreter that lies in another one's home folder; it allows no writing."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -80,6 +90,8 @@ def run(image: Path) -> Run:
                 "HOME": str(home),
                 "HOME_FOLDER": str(home),
                 "CODE": str(image / "app"),
+                "CHECKOUT": str(ROOT),
+                "IMAGE": str(image),
                 "PASSWD": str(image / "passwd"),
                 "RECJOB_HOME": str(home),
                 "PYTHONDONTWRITEBYTECODE": "1",
