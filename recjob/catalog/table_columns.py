@@ -126,6 +126,10 @@ def read_item_lists(file: TableFile) -> pa.ChunkedArray:
         inner = values.type.value_type
         if not (is_text(inner) or pa.types.is_integer(inner)):
             raise DataError(f"{file.path}, column item_ids: is a list of {inner}; make it text")
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            raise DataError(f"{file.path}, column item_ids: not UTF-8 text") from None
         lists = values.cast(pa.list_(pa.string()))
         missing = pc.is_null(pc.list_flatten(lists))
         if pc.any(missing).as_py():

@@ -124,7 +124,11 @@ def read_table_file(
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        return pyarrow.parquet.ParquetFile(path).read()
+        table = pyarrow.parquet.ParquetFile(path).read()
+        _ = table.column_names  # which are UTF-8, or not
+        return table
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: the name of a column is not UTF-8") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({one_line(error)})") from None
 

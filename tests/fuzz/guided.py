@@ -3,7 +3,7 @@
     python -m tests.fuzz.guided GROUP FOLDER INPUTS SEED     or     ... GROUP FOLDER --repeat BASE64
 
 A process of its own: libFuzzer never returns, and a library that dies takes it along. The first
-byte of an input chooses its target. libFuzzer prints a bad input in Base64, for `--repeat`.
+byte of an input chooses its target. A bad input is printed in Base64, for `--repeat`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 import atheris
 
 from tests.fuzz.groups import make_targets
-from tests.fuzz.target import Target, outcome
+from tests.fuzz.target import FuzzError, Target, outcome
 
 OURS: Final = [
     f"recjob.{part}"
@@ -36,7 +36,11 @@ def main() -> None:
 
     def use(data: bytes) -> None:
         if data:
-            outcome(wheel[data[0] % len(wheel)], data[1:])
+            try:
+                outcome(wheel[data[0] % len(wheel)], data[1:])
+            except FuzzError:
+                sys.stderr.write(f"repeat: {group} {base64.b64encode(data).decode()}\n")
+                raise
 
     if how[0] == "--repeat":
         use(base64.b64decode(how[1]))

@@ -38,6 +38,17 @@ def lists_without_utf8(seed: bytes) -> bytes:
     return sink.getvalue()
 
 
+def outfits_without_utf8(seed: bytes) -> bytes:
+    """Outfits whose items are no texts."""
+    table = pyarrow.parquet.read_table(io.BytesIO(seed))
+    lists = table["item_ids"].combine_chunks()
+    items = pa.array([b"\x93"] * len(lists.values), pa.binary()).view(pa.string())
+    sink = io.BytesIO()
+    changed = pa.ListArray.from_arrays(lists.offsets, items)
+    pyarrow.parquet.write_table(table.set_column(1, "item_ids", changed), sink)
+    return sink.getvalue()
+
+
 FOUND: Final[tuple[tuple[str, str, Change, Outcome], ...]] = (
     # Control characters reached the terminal.
     ("artifacts", "training.json", swap(b"{", b'{"\\u0000\\u001b": 1, '), "refused"),
@@ -60,6 +71,8 @@ FOUND: Final[tuple[tuple[str, str, Change, Outcome], ...]] = (
     ("artifacts", "manifest registered", put(b'{"part": 1}'), "refused"),
     ("artifacts", "packed pictures", lambda seed: seed[:-2] + b"\x80\n", "refused"),
     ("artifacts", "packed pictures", swap(b"side 64", b"side 64" + b"9" * 5000), "refused"),
+    ("importers", "outfits.parquet", outfits_without_utf8, "refused"),
+    ("importers", "outfits.parquet", lambda s: s.replace(b"available", b"\x8b" * 9), "refused"),
     ("artifacts", "evaluation lists", lists_without_utf8, "refused"),
     # A changed tensor was gone on from.
     ("artifacts", "checkpoint", lambda seed: seed[:-1] + b"\x7f", "refused"),
