@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from recjob.catalog.decode import UInt8Array, decode_file
+from recjob.catalog.decode import UInt8Array, decode_file, quiet_decoders
 from recjob.catalog.picture_source import FolderPictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
@@ -47,7 +47,8 @@ class OriginalPictures:
             image = item_images(connection, [item_id])[item_id]
         for folder in self.folders:
             source = FolderPictures(Path(folder))
-            found = decode_file(source, {self.side: frozenset()}, self.settings, None, image)
+            with quiet_decoders():
+                found = decode_file(source, {self.side: frozenset()}, self.settings, None, image)
             if found.sha256 == self.shop.catalog.item_image[item]:
                 return found.squares[self.side]
         return packed
