@@ -33,7 +33,7 @@ system: .venv/.installed ## The tests that run the whole program
 fuzz: .venv/.installed ## Mutated inputs: importers, settings, artifacts, 20,000 each
 	FUZZ_SEED=$(FUZZ_SEED) $(PYTEST) tests/fuzz $(ARGS)
 
-# Exit code 0 only where every package was looked up: needs pypi.org or api.osv.dev, not a mirror.
+# Exit code 0 only where every package was looked up: a mirror without advisories is not enough.
 audit: .venv/.installed ## Known faults of the locked dependencies, where the network allows it
 	$(RUN) -m tests.audit
 

@@ -21,6 +21,7 @@ from tests.deploy.manifests import (
     read_env,
     recjob_environment,
 )
+from tests.programs import installed
 
 COMPOSE = DEPLOY / "compose"
 PROGRAM_SERVICES = ("migrate", "scheduler")
@@ -218,6 +219,4 @@ def _compose() -> list[str]:
         asked = subprocess.run([*plugin, "version"], capture_output=True, check=False)
         if asked.returncode == 0:
             return plugin
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    pytest.skip("docker compose is not installed")
+    return [installed("docker-compose", "docker-compose")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import pytest
 from recjob.settings import MetricsSettings, load_settings
 from tests.deploy.dockerfile import Instruction, instructions, is_ignored
 from tests.deploy.manifests import DEPLOY, PROGRAM, ROOT, check_command, recjob_environment
+from tests.programs import installed
 
 CONTAINER = DEPLOY / "container"
 IGNORE = ROOT / ".dockerignore"
@@ -215,10 +215,7 @@ def _names(requirements: list[str]) -> set[str]:
 
 @pytest.mark.system
 def test_hadolint_finds_no_fault() -> None:
-    folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    hadolint = shutil.which("hadolint", path=folders)
-    if hadolint is None:
-        pytest.skip("hadolint is not installed")
+    hadolint = installed("hadolint", "make install")
     done = subprocess.run(
         [hadolint, "--no-color", str(CONTAINER / "Dockerfile")],
         capture_output=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.deploy.manifests import (
     workloads,
     yaml_files,
 )
+from tests.programs import installed
 
 VERSIONS = ("1.31", "1.34")
 """Of Kubernetes: the oldest that is promised, and a newer one."""
@@ -222,9 +222,7 @@ def test_the_network_is_closed_but_for_what_is_needed() -> None:
 
 
 def _render(folder: Path) -> list[dict[str, Any]]:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
+    kubectl = installed("kubectl", "from kubernetes.io")
     done = subprocess.run(
         [kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False
     )

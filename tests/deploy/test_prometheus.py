@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from tests.deploy.monitoring_files import (
     recorded_in,
     rules,
 )
+from tests.programs import installed
 
 RUNBOOK: Final = DEPLOY.parent / "docs" / "operations.md"
 HISTOGRAM_PARTS: Final = ("_bucket", "_sum", "_count")
@@ -56,9 +56,7 @@ def expressions() -> list[str]:
 
 def promtool(*arguments: str | Path) -> None:
     """Run promtool, which must be content."""
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+    program = installed("promtool", "prometheus")
     ended = subprocess.run(
         [program, *map(str, arguments)], capture_output=True, text=True, check=False
     )

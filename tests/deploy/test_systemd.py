@@ -17,6 +17,7 @@ from tests.deploy.manifests import (
     read_env,
     recjob_environment,
 )
+from tests.programs import installed
 
 SYSTEMD = DEPLOY / "systemd"
 DROP_IN = SYSTEMD / "recjob-.service.d" / "50-recjob.conf"
@@ -109,9 +110,7 @@ def machine(tmp_path: Path) -> Path:
 
 
 def _analyze(machine: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd is not installed")
+    program = installed("systemd-analyze", "systemd")
     return subprocess.run(
         [program, verb, f"--root={machine}", "--no-pager", *arguments],
         capture_output=True,

@@ -60,7 +60,7 @@ def drawn(group: str, count: int) -> Counter[str]:
 
 
 @pytest.mark.system
-@pytest.mark.skipif(sys.platform != "linux", reason="atheris is for Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="atheris is for Linux: pyproject.toml")
 @pytest.mark.parametrize("group", GROUPS)
 def test_many_guided_inputs(group: str) -> None:
     with scratch_folder() as scratch:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import socket
 import subprocess
 import time
@@ -21,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from tests.deploy.monitoring_files import PROMETHEUS, RULES, read_yaml
+from tests.programs import installed
 from tests.system.commands import PATIENCE_SECONDS, wait_for
 
 SCRAPE_SECONDS: Final = 2
@@ -104,9 +103,7 @@ def free_port() -> int:
 @contextmanager
 def prometheus_server(folder: Path, targets: Mapping[str, Sequence[str]]) -> Iterator[Prometheus]:
     """Start it with our rules; `targets`: addresses by the `job_name` of the configuration."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed (Debian: prometheus)")
+    program = installed("prometheus", "prometheus")
     place, port = folder / FOLDER, free_port()
     place.mkdir()
     configuration = _write_configuration(place, targets)

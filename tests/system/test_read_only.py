@@ -53,6 +53,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `app`, what the Dockerfile copies there, `home`, which the user owns, and
     `passwd`, where the user has a name, as in the image: Postgres asks for it."""
+    # A developer need not be root. `.ci/run` is, where a skip fails.
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("only root on Linux can make the file system read-only")
     with scratch_folder() as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import urllib.request
@@ -23,16 +22,10 @@ from recjob.settings import MetricsSettings
 from recjob.store.database import open_database
 from tests.fixtures_shop import Shop
 from tests.jobs.test_metrics import Samples, read_samples, value
+from tests.programs import installed
 from tests.system.commands import PATIENCE_SECONDS, clean_environment, command_line, wait_for
 
 pytestmark = pytest.mark.system
-
-
-def program(name: str, package: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian: {package})")
-    return found
 
 
 def get(url: str) -> str:
@@ -54,7 +47,7 @@ def pushgateway(tmp_path: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command = [
-        program("prometheus-pushgateway", "prometheus-pushgateway"),
+        installed("prometheus-pushgateway", "prometheus-pushgateway"),
         f"--web.listen-address=127.0.0.1:{port}",
         "--persistence.file=",  # Debian's keeps what was pushed, and begins with it
     ]
@@ -143,7 +136,7 @@ def test_what_is_gone_leaves_the_pushgateway(shop: Shop, pushgateway: str) -> No
 def test_promtool_finds_no_fault_in_a_whole_run(
     trained_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    promtool = program("promtool", "prometheus")
+    promtool = installed("promtool", "prometheus")
     monkeypatch.setattr("recjob.jobs.metrics.ANSWER_SECONDS", float(PATIENCE_SECONDS))
     path = tmp_path / "recjob.prom"
     state = SchedulerState()
