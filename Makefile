@@ -53,7 +53,7 @@ docs: .venv/.installed ## Write docs/settings.md and docs/cli.md from the code
 # The second is the part of it that the container image holds: no tests, no figures of the paper.
 lock: | $(UV) ## Choose the newest versions that fit pyproject.toml
 	"$(UV)" pip compile pyproject.toml --group dev --extra tensorrt-rtx --extra ray --extra peers --extra paper \
-	    --extra polyvore --python-version 3.11 \
+	    --python-version 3.11 \
 	    --universal --upgrade --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	"$(UV)" pip compile pyproject.toml --extra tensorrt-rtx --extra ray --constraints requirements.lock \
 	    --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -q \

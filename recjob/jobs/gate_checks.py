@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -136,62 +136,60 @@ def _popularity(found: Lead, settings: GateSettings) -> Check:
 
 
 def _loss(name: CheckName, found: Beside | str, limit: float) -> Check:
-    if isinstance(found, str):
-        return _not_measured(name, found)
-    loss = found.reference - found.value
-    return Check(
-        name=name,
-        passed=loss <= limit,
-        value=found.value,
-        reference=found.reference,
-        decisive=loss,
-        limit=limit,
-        meaning="the loss must not be above",
+    return _at_most(
+        name, found, lambda it: it.reference - it.value, limit, "the loss must not be above"
     )
 
 
 def _coverage(found: Beside | str, settings: GateSettings) -> Check:
-    if isinstance(found, str):
-        return _not_measured("coverage", found)
-    # An active student that recommends nothing leaves nothing to lose.
-    loss = 1 - found.value / found.reference if found.reference > 0 else 0.0
-    return Check(
-        name="coverage",
-        passed=loss <= settings.max_coverage_loss,
-        value=found.value,
-        reference=found.reference,
-        decisive=loss,
-        limit=settings.max_coverage_loss,
-        meaning="the relative loss must not be above",
+    return _at_most(
+        "coverage",
+        found,
+        # An active student that recommends nothing leaves nothing to lose.
+        lambda it: 1 - it.value / it.reference if it.reference > 0 else 0.0,
+        settings.max_coverage_loss,
+        "the relative loss must not be above",
     )
 
 
 def _engines(found: float | str, tolerance: float) -> Check:
-    if isinstance(found, str):
-        return _not_measured("engines", found)
-    return Check(
-        name="engines",
-        passed=found <= tolerance,
-        value=found,
-        reference=None,
-        decisive=found,
-        limit=tolerance,
-        meaning="the distance of a compiled vector from torch's must not be above",
+    return _at_most(
+        "engines",
+        found,
+        lambda it: it,
+        tolerance,
+        "the distance of a compiled vector from torch's must not be above",
     )
 
 
 def _latency(found: Beside | str, settings: GateSettings) -> Check:
+    return _at_most(
+        "latency",
+        found,
+        lambda it: it.value / it.reference,
+        settings.max_latency_factor,
+        "a batch of pictures must not take more times as long as the active student's than",
+    )
+
+
+F = TypeVar("F", float, Beside)
+
+
+def _at_most(
+    name: CheckName, found: F | str, decisive: Callable[[F], float], limit: float, meaning: str
+) -> Check:
+    """What follows from a figure must not be above the limit."""
     if isinstance(found, str):
-        return _not_measured("latency", found)
-    factor = found.value / found.reference
+        return _not_measured(name, found)
+    held_against = decisive(found)
     return Check(
-        name="latency",
-        passed=factor <= settings.max_latency_factor,
-        value=found.value,
-        reference=found.reference,
-        decisive=factor,
-        limit=settings.max_latency_factor,
-        meaning="a batch of pictures must not take more times as long as the active student's than",
+        name=name,
+        passed=held_against <= limit,
+        value=found.value if isinstance(found, Beside) else found,
+        reference=found.reference if isinstance(found, Beside) else None,
+        decisive=held_against,
+        limit=limit,
+        meaning=meaning,
     )
 
 

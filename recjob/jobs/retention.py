@@ -45,15 +45,8 @@ class Removed(BaseModel):
     """Of files on this machine."""
 
 
-class RetentionResult(JobResult):
+class RetentionResult(JobResult, Removed):
     """What was removed."""
-
-    ledger_runs: int
-    schedule_rows: int
-    models: tuple[str, ...]
-    vectors: int
-    logs: int
-    bytes: int
 
 
 @dataclass(frozen=True)

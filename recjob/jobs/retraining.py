@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,24 +11,9 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult, SkippedResult
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
-from recjob.store.data_growth import Rows, last_trained, share_added_since
+from recjob.store.data_growth import LEARNS_FROM, last_trained, share_added_since
 from recjob.store.models import MAKING_COMMANDS, ModelRow, find_active
 from recjob.training.checkpoint import WITHOUT_EFFECT
-
-LEARNS_FROM: Final[dict[Role, Rows]] = {
-    "autoencoder": "items",
-    "teacher": "interactions",
-    "student": "interactions",
-}
-
-
-def data_change(connection: Connection, role: Role) -> float | None:
-    """Share of what the role learns from that is new since its model in use was trained.
-
-    Of students the newest counts, also a candidate. None where there is no model.
-    """
-    trained = last_trained(connection, role)
-    return None if trained is None else share_added_since(connection, trained, LEARNS_FROM[role])
 
 
 def only_if_changed(
@@ -57,7 +41,7 @@ def why_not(connection: Connection, role: Role, settings: Settings) -> str | Non
         return None
     if _other_parent(connection, trained, settings):
         return None
-    change = share_added_since(connection, trained, LEARNS_FROM[role])
+    change = share_added_since(connection, trained)
     if change >= settings.retraining.min_change:
         return None
     return (

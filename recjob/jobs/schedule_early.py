@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from recjob.jobs.schedule_due import UNSUCCESSFUL, Waiting
 from recjob.jobs.schedule_entries import Entry
-from recjob.store.data_growth import last_trained, share_added_since
+from recjob.store.data_growth import data_change
 from recjob.store.schedule_runs import ScheduleRow, newest_done_import_and_night
 
 STUDENT: Final = "student"
@@ -46,7 +46,6 @@ class EarlyStudent:
             return
         self._seen = seen
         # Not by jobs/retraining.py: that would bring torch into a process that runs for months.
-        trained = last_trained(connection, STUDENT)
-        change = 0.0 if trained is None else share_added_since(connection, trained, "interactions")
-        if change >= self._early_change:
+        change = data_change(connection, STUDENT)
+        if change is not None and change >= self._early_change:
             waiting.ahead(STUDENT, now, f"ahead of its time: {change:.1%} of the data are new")

@@ -128,9 +128,9 @@ def _report(settings: Settings, database: Database, connection: Connection) -> R
         catalog=None
         if sizes is None
         else CatalogLine(
-            items_available=sizes.available,
-            items_unavailable=sizes.unavailable,
-            items_quarantined=sizes.quarantined,
+            items_available=sizes.items.available,
+            items_unavailable=sizes.items.unavailable,
+            items_quarantined=sizes.items.quarantined,
             outfits=sizes.outfits,
             users=sizes.users,
             interactions=sizes.interactions,

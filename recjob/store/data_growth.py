@@ -16,6 +16,22 @@ _COUNT: Final[dict[Rows, str]] = {
 }
 
 
+LEARNS_FROM: Final[dict[Role, Rows]] = {
+    "autoencoder": "items",
+    "teacher": "interactions",
+    "student": "interactions",
+}
+
+
+def data_change(connection: Connection, role: Role) -> float | None:
+    """Share of what the role learns from that is new since its last model read the catalog.
+
+    None where there is no model; see `last_trained`.
+    """
+    trained = last_trained(connection, role)
+    return None if trained is None else share_added_since(connection, trained)
+
+
 def last_trained(connection: Connection, role: Role) -> ModelRow | None:
     """The active model of a role; of students the newest of it and the candidates. None: none."""
     statuses = ["active", "candidate"] if role == "student" else ["active"]
@@ -29,11 +45,12 @@ def last_trained(connection: Connection, role: Role) -> ModelRow | None:
     return None if model_id is None else model(connection, str(model_id))
 
 
-def share_added_since(connection: Connection, trained: ModelRow, rows: Rows) -> float:
-    """Share of the catalog's `rows` that imports added after this model read the catalog.
+def share_added_since(connection: Connection, trained: ModelRow) -> float:
+    """Share of what its role learns from that imports added after this model read the catalog.
 
     A model that was trained elsewhere counts as having read it when it was registered. At most 1.
     """
+    rows = LEARNS_FROM[trained.role]
     total = int(connection.scalar(text(_COUNT[rows])) or 0)
     if total == 0:
         return 0.0

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
+from recjob.monitoring.snapshot import CatalogFigures
 from recjob.store.ledger import KIND_CLASS, RESOURCE_CLASS, RUN_CLASS, Resource
+from recjob.store.metrics import count_catalog
 from recjob.store.schedule_runs import SCHEDULER_CLASS
 from recjob.store.schema import LOCK_CLASS
 
@@ -61,10 +63,7 @@ class DecisionSummary:
 class CatalogSizes:
     """How much there is; `estimated`: some of it is the planner's estimate."""
 
-    available: int
-    """Items; those in quarantine count there alone."""
-    unavailable: int
-    quarantined: int
+    items: CatalogFigures
     outfits: int
     users: int
     interactions: int
@@ -168,13 +167,6 @@ def last_decision(connection: Connection) -> DecisionSummary | None:
 
 def catalog_sizes(connection: Connection) -> CatalogSizes:
     """Rows of the catalog."""
-    items = connection.execute(
-        text(
-            "SELECT count(*) FILTER (WHERE available AND quarantine_reason IS NULL) AS available, "
-            "count(*) FILTER (WHERE NOT available AND quarantine_reason IS NULL) AS unavailable, "
-            "count(*) FILTER (WHERE quarantine_reason IS NOT NULL) AS quarantined FROM item"
-        )
-    ).one()
     counts: dict[str, int] = {}
     estimated = False
     for table in ("outfit", "app_user", "interaction"):
@@ -188,7 +180,7 @@ def catalog_sizes(connection: Connection) -> CatalogSizes:
             rows = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608
         counts[table] = int(rows)
     return CatalogSizes(
-        **items._mapping,
+        items=count_catalog(connection),
         outfits=counts["outfit"],
         users=counts["app_user"],
         interactions=counts["interaction"],

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from recjob.jobs.import_tables import import_tables
-from recjob.jobs.retraining import data_change, why_not
+from recjob.jobs.retraining import why_not
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
+from recjob.store.data_growth import data_change
 from recjob.store.database import Database, open_database
 from recjob.store.models import MAKING_COMMANDS, activate
 from tests.command_line import Run
