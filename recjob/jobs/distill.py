@@ -10,17 +10,11 @@ from typing import Final
 import torch
 
 from recjob.catalog.catalog import PADDING
+from recjob.jobs.pictures import open_pictures, with_pictures
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stopping import stopping_between_steps
 from recjob.jobs.train_teacher import TrainedResult, save_trained
-from recjob.jobs.training_site import (
-    TrainingSite,
-    checkpoint_folder,
-    open_pictures,
-    training_data,
-    trunk_of,
-    with_pictures,
-)
+from recjob.jobs.training_site import TrainingSite, checkpoint_folder, training_data, trunk_of
 from recjob.training.autoencoder import encode_latents, latent_neighbours
 from recjob.training.compute import choose_compute
 from recjob.training.student import distill as train

@@ -20,10 +20,10 @@ from recjob.inference.tensorrt_build import (
 from recjob.jobs.compile import ITEM_ENCODER, ONNX_KIND, SET_ENCODER, SETTINGS_KIND
 from recjob.jobs.diagnosis import Finding, failure, warning, well
 from recjob.jobs.doctor_database import Session
-from recjob.jobs.embed import INDEX_FILE, INDEXES_FOLDER
+from recjob.jobs.embed import INDEX_FILE
+from recjob.jobs.home import ARTIFACTS_FOLDER, INDEXES_FOLDER
+from recjob.jobs.pictures import picture_sizes, pictures_folder
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.runner import ARTIFACTS_FOLDER
-from recjob.jobs.training_site import IMAGES_FOLDER, picture_sizes
 from recjob.model.recommender import FEATURE_DIM
 from recjob.ranking.index import read_index
 from recjob.settings import CompileSettings
@@ -190,7 +190,7 @@ def pictures(session: Session) -> Finding:
         return well("no item has a picture yet")
     found = []
     for size in picture_sizes(session.settings):
-        folder = session.settings.home / IMAGES_FOLDER / str(size)
+        folder = pictures_folder(session.settings, size)
         if not (folder / "index.txt").is_file():  # opening it would make it
             return failure(
                 f"{folder}: there are none of {size} pixels",

@@ -9,6 +9,7 @@ import numpy as np
 from recjob.catalog.catalog import Float32Array, Int32Array
 from recjob.jobs.embedding_keys import Changes
 from recjob.jobs.embeddings import Embeddings, refresh_embeddings
+from recjob.jobs.home import INDEXES_FOLDER
 from recjob.jobs.patience import patiently
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -25,7 +26,6 @@ from recjob.store.embeddings import (
     write_embeddings,
 )
 
-INDEXES_FOLDER = "indexes"
 INDEX_FILE = "outfits.faiss"
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
 from recjob.catalog.hashing import file_sha256
+from recjob.errors import NotFoundError
 from recjob.inference.embedding import Timer, embed_items, embed_outfits, unit
 from recjob.inference.engine import Engine
 from recjob.inference.model_files import StoredRecommender
@@ -44,6 +45,8 @@ from recjob.training.compute import choose_compute
 FILE_PREFIX: Final = "embeddings"
 """The file of each run has a name of its own: the registered one stays as it is until the new one
 is registered, whenever a kill comes."""
+
+REMEDY: Final = "remove it, and the next `embed` computes all vectors again"
 
 log = logging.getLogger(__name__)
 
@@ -214,12 +217,17 @@ def _known(
 
 
 def _kept(context: JobContext, row: ModelRow) -> _Kept | None:
-    """What the last file holds; None where there is none."""
+    """What the last file holds; None where there is none, or none any more."""
     with context.database.connect() as connection:
         entry = embedding_set(connection, row.model_id)
     if entry is None:
         return None
-    old = load_file(context.artifacts.file(row.model_id, entry.file, entry.sha256))
+    try:
+        path = context.artifacts.file(row.model_id, entry.file, entry.sha256, REMEDY)
+    except NotFoundError as error:  # also after a restore, where a later run had replaced it
+        log.warning("%s; all vectors are computed again", error)
+        return None
+    old = load_file(path)
     numbered = "item_numbers" in old
     none = np.empty(0, np.int32)
     return _Kept(

@@ -172,10 +172,12 @@ def evaluate(
     counts = training_counts(catalog, parts)
     quality = tuple(_row(method, bootstrap) for method in measured)
     if negatives == settings.evaluation.negatives:  # on other lists it is another figure
+        ids = {"student": student_row.model_id, "teacher": teacher_row.model_id}
         for row in quality:
-            if row.method in models:
-                context.metrics.set(MODEL_AUC, row.auc, role=row.method, split="test")
-                context.metrics.set(MODEL_NDCG, row.ndcg_mean, role=row.method, split="test")
+            if row.method in ids:
+                labels = {"role": row.method, "split": "test", "model": ids[row.method]}
+                context.metrics.set(MODEL_AUC, row.auc, **labels)
+                context.metrics.set(MODEL_NDCG, row.ndcg_mean, **labels)
     return EvaluateResult(
         student=student.model_id,
         teacher=teacher.model_id,

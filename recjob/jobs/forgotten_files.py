@@ -11,10 +11,9 @@ from typing import Final
 from recjob.catalog.disk import sync_file
 from recjob.errors import NotFoundError
 from recjob.inference.model_files import USER_IDS_FILE, USERS_FILE, write_without_users
-from recjob.jobs.make_report import REPORT_FOLDER
+from recjob.jobs.home import LOGS_FOLDER, REPORT_FOLDER
 from recjob.jobs.night_shards import WORK
 from recjob.jobs.runner import JobContext
-from recjob.jobs.schedule_work import LOGS_FOLDER
 from recjob.jobs.training_site import checkpoint_folder
 from recjob.settings import Settings
 from recjob.store.artifacts import MODELS, Role

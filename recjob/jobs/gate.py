@@ -91,7 +91,8 @@ def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult
         written = _write(context, row, against, checks, force)
     taken = written.decision != "refused"
     in_use = row.model_id if taken else against
-    _tell_metrics(context, None if in_use is None else ranking.on_test_part().get(in_use))
+    if in_use is not None:
+        _tell_metrics(context, in_use, ranking.on_test_part().get(in_use))
     if not taken:
         stays = "there is still no active student" if against is None else f"{against} stays in use"
         raise RefusedError(
@@ -158,8 +159,9 @@ def _write(
     return written
 
 
-def _tell_metrics(context: JobContext, quality: OnTestPart | None) -> None:
+def _tell_metrics(context: JobContext, in_use: str, quality: OnTestPart | None) -> None:
     """What the student that is in use from now on is worth on the test part."""
     if quality is not None:
-        context.metrics.set(MODEL_AUC, quality.auc, role="student", split="test")
-        context.metrics.set(MODEL_NDCG, quality.ndcg_mean, role="student", split="test")
+        labels = {"role": "student", "split": "test", "model": in_use}
+        context.metrics.set(MODEL_AUC, quality.auc, **labels)
+        context.metrics.set(MODEL_NDCG, quality.ndcg_mean, **labels)

@@ -18,11 +18,11 @@ from recjob.inference.onnx_engine import OnnxEngine
 from recjob.inference.tensorrt_engine import TensorRTEngine
 from recjob.inference.torch_engine import TorchEngine
 from recjob.jobs.compile import ITEM_ENCODER, SET_ENCODER
-from recjob.jobs.compiled import compiled_student, embedding_engine
+from recjob.jobs.compiled import compile_again, compiled_student, embedding_engine
 from recjob.jobs.gate_checks import Beside
 from recjob.jobs.gate_measures import NO_ACTIVE, Student
+from recjob.jobs.pictures import open_pictures, with_pictures
 from recjob.jobs.runner import JobContext
-from recjob.jobs.training_site import open_pictures, with_pictures
 from recjob.jobs.workspace import Shop
 from recjob.model.recommender import FEATURE_DIM
 from recjob.training.compute import choose_compute
@@ -48,7 +48,9 @@ def engine_difference(context: JobContext, shop: Shop, student: Student) -> floa
     pixels, rows = _pictures(context, shop, student, np.unique(worn[worn != PADDING]))
     sha256 = {ITEM_ENCODER: compiled.item_onnx_sha256, SET_ENCODER: compiled.set_onnx_sha256}
     files = {
-        name: context.artifacts.file(student.row.model_id, f"{name}.onnx", digest)
+        name: context.artifacts.file(
+            student.row.model_id, f"{name}.onnx", digest, compile_again(student.row.model_id)
+        )
         for name, digest in sha256.items()
     }
     forms: list[Engine] = [OnnxEngine(files[ITEM_ENCODER], files[SET_ENCODER])]

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from recjob.catalog.given_negatives import liked_negatives
 from recjob.catalog.images import ImageReport, pack_sizes
 from recjob.catalog.tables import FolderTables, read_folder
+from recjob.jobs.pictures import open_pictures, picture_sizes
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
-from recjob.jobs.training_site import open_pictures, picture_sizes
 from recjob.settings import SnapshotSettings
 from recjob.store.catalog_import import ImportCounts, TableCounts, write_tables
 from recjob.store.catalog_store import known_items, known_outfits

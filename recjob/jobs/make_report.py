@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recjob.catalog.catalog import PADDING, Catalog, Int64Array
 from recjob.errors import NotFoundError
+from recjob.jobs.home import REPORT_FOLDER
 from recjob.jobs.original_pictures import OriginalPictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -33,7 +34,6 @@ from recjob.store.recommendations import RecommendedOutfit, recommendations_of, 
 from recjob.store.run_lists import KINDS
 from recjob.store.run_queries import KeptRun, kept_run
 
-REPORT_FOLDER = "report"
 PICTURE_SIDE: Final = 160
 """Longer side in pixels of a garment on the page."""
 JOBS: Final = (

@@ -15,8 +15,8 @@ from recjob.evaluation.protocol import metrics_per_user, model_scores
 from recjob.inference.embedding import embed_items, unit
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.torch_engine import TorchEngine
+from recjob.jobs.pictures import open_pictures, with_pictures
 from recjob.jobs.progress import progress_bar
-from recjob.jobs.training_site import open_pictures, with_pictures
 from recjob.model.recommender import FEATURE_DIM
 from recjob.settings import Settings
 from recjob.training.compute import choose_compute

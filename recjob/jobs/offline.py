@@ -21,17 +21,11 @@ from recjob.catalog.tables import read_folder
 from recjob.errors import NotFoundError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, read_record, write_record
+from recjob.jobs.pictures import PicturedCatalog, open_pictures, picture_sizes, with_pictures
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult, Stage, StageRecord, disk_errors_told, measured_stage
 from recjob.jobs.stopping import Stopping
-from recjob.jobs.training_site import (
-    PicturedCatalog,
-    TrainingSite,
-    check_image_size,
-    open_pictures,
-    picture_sizes,
-    with_pictures,
-)
+from recjob.jobs.training_site import TrainingSite, check_image_size
 from recjob.model.autoencoder import Autoencoder
 from recjob.monitoring.memory import MemoryMonitor
 from recjob.settings import Settings

@@ -14,9 +14,8 @@ from typing import get_args
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
-from recjob.jobs.embed import INDEXES_FOLDER
-from recjob.jobs.runner import ARTIFACTS_FOLDER, JobContext
-from recjob.jobs.schedule_work import LOGS_FOLDER
+from recjob.jobs.home import ARTIFACTS_FOLDER, INDEXES_FOLDER, LOGS_FOLDER
+from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.settings import RetentionSettings, Settings
 from recjob.store.artifacts import MODELS, ArtifactFolder, Role

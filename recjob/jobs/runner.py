@@ -18,6 +18,7 @@ import psycopg
 
 from recjob import logs
 from recjob.errors import RecjobError, RefusedError, TemporaryError
+from recjob.jobs.home import ARTIFACTS_FOLDER
 from recjob.jobs.metrics import tell_metrics
 from recjob.jobs.stages import (
     JobResult,
@@ -45,7 +46,6 @@ from recjob.store.publication import sweep_partitions
 
 HEARTBEAT_SECONDS = 10.0
 """Often enough to see within a minute that a run has died, and nothing to the database."""
-ARTIFACTS_FOLDER = "artifacts"
 LONGEST_ERROR = 2000
 """Characters of an exception that the ledger keeps."""
 

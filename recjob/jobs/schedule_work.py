@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from recjob.errors import LockedError, RecjobError, RefusedError, TemporaryError
+from recjob.jobs.home import LOGS_FOLDER
 from recjob.jobs.schedule_entries import SECONDS_PER_HOUR, CommandBuilder, Entry, Step
 from recjob.jobs.schedule_process import POLL_SECONDS, Cut, Outcome, run_command
 from recjob.jobs.schedule_state import SERVICE_LOG
@@ -25,7 +26,6 @@ from recjob.store.schedule_runs import (
     runs_now,
 )
 
-LOGS_FOLDER: Final = "logs"
 SLOT_NAME: Final = "%Y%m%dT%H%M%SZ"
 INTERRUPTED: Final = 130
 """Exit code of a job that somebody stopped with SIGTERM or Ctrl-C."""

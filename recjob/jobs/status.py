@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from recjob.errors import NotFoundError, SettingsError, UserError
-from recjob.jobs.runner import ARTIFACTS_FOLDER
+from recjob.jobs.home import ARTIFACTS_FOLDER, IMAGES_FOLDER
 from recjob.jobs.schedule_entries import schedule_entries
 from recjob.jobs.status_report import (
     CatalogLine,
@@ -47,8 +47,6 @@ from recjob.store.schedule_runs import last_schedule_rows
 from recjob.store.schema import SchemaState, code_version, schema_state, schema_version
 
 SECONDS_PER_HOUR: Final = 3600.0
-PICTURES_FOLDER: Final = "images"
-"""As `training_site.IMAGES_FOLDER`, whose module loads torch."""
 
 
 def status(settings: Settings) -> Report:
@@ -258,7 +256,7 @@ def _disk(settings: Settings, database: int | None) -> Disk:
         home=str(settings.home),
         database=database,
         artifacts=folder_bytes(settings.home / ARTIFACTS_FOLDER),
-        pictures=folder_bytes(settings.home / PICTURES_FOLDER),
+        pictures=folder_bytes(settings.home / IMAGES_FOLDER),
         free=shutil.disk_usage(settings.home).free if there else None,
     )
 

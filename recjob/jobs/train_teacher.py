@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from recjob.inference.model_files import save_recommender
 from recjob.jobs.model_record import new_record, training_metrics
+from recjob.jobs.pictures import picture_size
 from recjob.jobs.progress import progress_bar
 from recjob.jobs.stages import JobResult
 from recjob.jobs.stopping import stopping_between_steps
-from recjob.jobs.training_site import (
-    TrainingSite,
-    checkpoint_folder,
-    picture_size,
-    training_data,
-    trunk_of,
-)
+from recjob.jobs.training_site import TrainingSite, checkpoint_folder, training_data, trunk_of
 from recjob.store.artifacts import Role
 from recjob.training.data import TrainingData
 from recjob.training.fit import TrainedModel

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 
-from recjob.catalog.catalog import Catalog, Int64Array
-from recjob.catalog.images import PackedImages
 from recjob.errors import DataError
 from recjob.inference.model_files import StoredRecommender
+from recjob.jobs.home import CHECKPOINTS_FOLDER
 from recjob.jobs.model_record import ModelRecord
+from recjob.jobs.pictures import PicturedCatalog, picture_size
 from recjob.jobs.stages import Stage
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.store.artifacts import Role
 from recjob.training.checkpoint import CheckpointFolder
 from recjob.training.data import TrainingData, prepare_data
-
-IMAGES_FOLDER = "images"
-CHECKPOINTS_FOLDER = "checkpoints"
-
-
-@dataclass(frozen=True)
-class PicturedCatalog:
-    """A catalog and its packed pictures."""
-
-    catalog: Catalog
-    pictures: PackedImages
-    picture_rows: Int64Array
-    """(n_items,) row of `pictures.pixels`, -1 for items in quarantine."""
 
 
 class TrainingSite(Protocol):
@@ -74,31 +59,6 @@ class TrainingSite(Protocol):
         `write` puts the files of the model into the folder that it is given.
         """
         ...
-
-
-def picture_size(settings: Settings, role: Role) -> int:
-    """Side in pixels of the pictures that a teacher or student of the settings sees."""
-    own = settings.teacher.image_size if role == "teacher" else 0
-    return own or settings.images.size
-
-
-def picture_sizes(settings: Settings) -> tuple[int, ...]:
-    """Every size that the settings name, ascending: an import packs them all."""
-    return tuple(sorted({picture_size(settings, "teacher"), picture_size(settings, "student")}))
-
-
-def open_pictures(settings: Settings, size: int | None = None) -> PackedImages:
-    """The packed pictures of `size` pixels, by default of the size that the settings ask for."""
-    size = size or settings.images.size
-    return PackedImages.open(settings.home / IMAGES_FOLDER / str(size), size)
-
-
-def with_pictures(catalog: Catalog, pictures: PackedImages) -> PicturedCatalog:
-    """Find each item's picture; DataError where one is missing."""
-    rows = np.full(catalog.n_items, -1, np.int64)
-    usable = np.flatnonzero(catalog.item_usable)
-    rows[usable] = pictures.rows([catalog.item_image[item] for item in usable])
-    return PicturedCatalog(catalog, pictures, rows)
 
 
 def checkpoint_folder(settings: Settings, role: Role) -> CheckpointFolder:

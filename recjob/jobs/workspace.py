@@ -15,15 +15,10 @@ from recjob.catalog.images import PackedImages
 from recjob.errors import DataError, UserError
 from recjob.inference.model_files import StoredRecommender, load_autoencoder, load_recommender
 from recjob.jobs.model_record import ModelRecord, write_record
+from recjob.jobs.pictures import PicturedCatalog, open_pictures, with_pictures
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import Stage
-from recjob.jobs.training_site import (
-    PicturedCatalog,
-    TrainingSite,
-    check_image_size,
-    open_pictures,
-    with_pictures,
-)
+from recjob.jobs.training_site import TrainingSite, check_image_size
 from recjob.model.autoencoder import Autoencoder
 from recjob.settings import Settings
 from recjob.store.artifacts import Role

@@ -126,14 +126,14 @@ _DEFINITIONS: Final = (
     Definition(
         MEMORY_LIMIT,
         "gauge",
-        (),
-        "Memory that the last job could have: the limit of its cgroup, else the machine's.",
+        ("job",),
+        "Memory that the job's last run could have: the limit of its cgroup, else the machine's.",
     ),
     Definition(
         GPU_MEMORY_LIMIT,
         "gauge",
-        (),
-        "Memory of the largest GPU of the machine of the last job; absent without a GPU.",
+        ("job",),
+        "Memory of the largest GPU of the machine of the job's last run; absent without a GPU.",
     ),
     Definition(
         "recjob_stage_duration_seconds",
@@ -253,7 +253,7 @@ _DEFINITIONS: Final = (
         "gauge",
         ("role", "split"),
         "AUC of the active model: at the end of its training (validation), in the last evaluate "
-        "or gate (test).",
+        "or gate that measured it (test).",
     ),
     Definition(
         MODEL_NDCG,

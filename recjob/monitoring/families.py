@@ -26,6 +26,8 @@ from recjob.monitoring.definitions import (
 )
 from recjob.monitoring.snapshot import Gauge, HistogramFigures, MetricsSnapshot, merged
 
+_OF_LAST_RUN = (JOB_PEAK_MEMORY, JOB_PEAK_GPU_MEMORY, MEMORY_LIMIT, GPU_MEMORY_LIMIT)
+"""Gauges of a job that belong together: those of one run."""
 _SUFFIXES = {"counter": "_total", "info": "_info", "gauge": "", "histogram": ""}
 """What a sample of each kind has behind the name of its family."""
 
@@ -133,13 +135,12 @@ def _add_jobs(families: _Families, snapshot: MetricsSnapshot) -> None:
             families.add(name, value, job=job)
     newest: dict[str, int] = {}
     for gauge in snapshot.gauges:  # the newest run first: what it does not say has no value
-        if gauge.name in (JOB_PEAK_MEMORY, JOB_PEAK_GPU_MEMORY) and gauge.run_id == (
+        if gauge.name in _OF_LAST_RUN and gauge.run_id == (
             newest.setdefault(gauge.job, gauge.run_id)
         ):
             families.add(gauge.name, gauge.value, job=gauge.job)
-    for name in (MEMORY_LIMIT, GPU_MEMORY_LIMIT, ENGINE):
-        for gauge in _of_newest_run(snapshot.gauges, name):
-            families.add(name, gauge.value, **gauge.labels)
+    for gauge in _of_newest_run(snapshot.gauges, ENGINE):
+        families.add(ENGINE, gauge.value, **gauge.labels)
 
 
 def _add_stages(families: _Families, snapshot: MetricsSnapshot) -> None:
@@ -201,12 +202,18 @@ def _add_models(families: _Families, snapshot: MetricsSnapshot) -> None:
         families.add("recjob_model_trained_timestamp_seconds", model.trained, role=model.role)
         for name, key in ((MODEL_AUC, "auc"), (MODEL_NDCG, "ndcg_mean")):
             families.add(name, model.validation.get(key), role=model.role, split="validation")
+    active = {(model.role, model.model_id) for model in snapshot.models}
     told = set()
     for gauge in snapshot.gauges:
-        series = gauge.name, tuple(sorted(gauge.labels.items()))
-        if gauge.name in (MODEL_AUC, MODEL_NDCG) and series not in told:
-            told.add(series)
-            families.add(gauge.name, gauge.value, **gauge.labels)
+        if gauge.name in (MODEL_AUC, MODEL_NDCG):
+            # What was measured of a model before it went out of use, nobody shall take for the
+            # one that came after.
+            labels = dict(gauge.labels)
+            of_active = (labels["role"], labels.pop("model", None)) in active
+            series = gauge.name, tuple(sorted(labels.items()))
+            if of_active and series not in told:
+                told.add(series)
+                families.add(gauge.name, gauge.value, **labels)
     gate = snapshot.gate
     for decision in DECISIONS:
         families.add(

@@ -39,6 +39,8 @@ Role = Literal["autoencoder", "teacher", "student"]
 MANIFEST = "manifest.json"
 MODELS = "models"
 """Folder of the models, each under its id."""
+TRAIN_AGAIN: Final = "train again"
+"""What makes a model's own files anew."""
 PREPARED: Final = ".prepared"
 """Follows the name of a file that is to take another's place (`prepare_files`)."""
 _UNFINISHED = ".unfinished"
@@ -124,10 +126,13 @@ class ArtifactFolder:
             _finish(path, final)
         self.share(final)
 
-    def file(self, model_id: str, name: str, sha256: str) -> Path:
-        """A model's further file, after it proved to be the one registered; errors as `model`."""
+    def file(self, model_id: str, name: str, sha256: str, remedy: str) -> Path:
+        """A model's further file, after it proved to be the one registered; errors as `model`.
+
+        `remedy`: what makes it anew, for the message about one that was changed.
+        """
         self._model(model_id)
-        return self.fetch(f"{MODELS}/{model_id}/{name}", sha256)
+        return self.fetch(f"{MODELS}/{model_id}/{name}", sha256, remedy)
 
     def share(self, path: Path) -> None:
         """Copy a finished file under `root` to the shared storage; without a URL nothing happens.
@@ -139,11 +144,11 @@ class ArtifactFolder:
         if self._shared is not None:
             self._shared.upload(path, name)
 
-    def fetch(self, name: str, sha256: str) -> Path:
+    def fetch(self, name: str, sha256: str, remedy: str = TRAIN_AGAIN) -> Path:
         """The file `name` under `root`, after it proved to be the one registered.
 
         One that is missing or differs comes from the shared storage, if there is one. Errors as
-        `model`.
+        `model`, `remedy` as `file`.
         """
         path = self.root / safe_name(name)
         prepared = _prepared(path)
@@ -163,9 +168,9 @@ class ArtifactFolder:
                             return path
                         others = True
             if others:
-                raise _changed(f"{self._shared_name}/{name}")
+                raise _changed(f"{self._shared_name}/{name}", remedy)
         if is_here:
-            raise _changed(path)
+            raise _changed(path, remedy)
         also = f", nor at {self._shared_name}" if self._shared is not None else ""
         raise NotFoundError(f"{path}: there is no such file{also}")
 
@@ -325,9 +330,9 @@ def _prepared(path: Path) -> Path:
     return path.with_name(f"{path.name}{PREPARED}")
 
 
-def _changed(file: Path | str) -> DataError:
+def _changed(file: Path | str, remedy: str = TRAIN_AGAIN) -> DataError:
     return DataError(
-        f"{file}: is not the file that was registered (sha256 differs); restore it, or train again"
+        f"{file}: is not the file that was registered (sha256 differs); restore it, or {remedy}"
     )
 
 

@@ -48,6 +48,27 @@ def test_what_the_night_reads(shop: Shop) -> None:
     shop.run("nightly-recommend", nightly_recommend)
 
 
+def test_the_message_says_what_makes_the_file_anew(shop: Shop) -> None:
+    folder = shop.model_folder("student")
+    [vectors] = folder.glob("embeddings-*.safetensors")
+    for name, remedy in {
+        "model.safetensors": "or train again$",
+        "compile.json": f"or run `python cli.py compile --model {folder.name}`$",
+        vectors.name: "or remove it, and the next `embed` computes all vectors again$",
+    }.items():
+        with changed(folder / name), pytest.raises(DataError, match=remedy):
+            shop.run("nightly-recommend", nightly_recommend)
+    shop.run("nightly-recommend", nightly_recommend)
+    lists = shop.lists()
+    vectors.unlink()
+    night = shop.run("nightly-recommend", nightly_recommend)
+    assert (night.new_items, night.new_outfits) > (0, 0)
+    assert shop.lists() == lists
+    embedded = shop.run("embed", embed)
+    assert (embedded.new_items, embedded.new_outfits) == (0, 0)
+    assert embedded.rows_written > 0
+
+
 def test_what_a_training_reads(shop: Shop) -> None:
     for role in ("teacher", "autoencoder"):
         with (

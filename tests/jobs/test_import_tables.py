@@ -12,8 +12,8 @@ from PIL import Image
 from recjob.errors import RefusedError
 from recjob.jobs.import_tables import ImportResult, SnapshotCounts, import_tables
 from recjob.jobs.nightly_recommend import nightly_recommend
+from recjob.jobs.pictures import open_pictures
 from recjob.jobs.runner import run_job
-from recjob.jobs.training_site import open_pictures
 from recjob.settings import ImageSettings, Settings, TeacherSettings
 from recjob.store.database import Database
 from tests.fixtures_shop import K, Shop

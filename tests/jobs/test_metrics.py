@@ -76,7 +76,7 @@ def test_a_job_that_ends_well(database: Database, textfile: Settings) -> None:
     assert value(found, "recjob_scoring_batch_seconds_bucket", engine="fp32", le="0.5") == 1
     assert value(found, "recjob_scoring_batch_seconds_bucket", engine="fp32", le="0.25") == 0
     peak = value(found, "recjob_job_peak_memory_bytes", job="embed")
-    limit = value(found, "recjob_memory_limit_bytes")
+    limit = value(found, "recjob_memory_limit_bytes", job="embed")
     assert peak is not None
     assert limit is not None
     assert 2**20 < peak < limit
@@ -181,15 +181,20 @@ def test_what_a_whole_shop_tells(trained_shop: Shop) -> None:
     assert statistics["users"] == night.users.model_dump()
     assert statistics["score_shift"] is None  # nothing was published before
     said = {
-        (gauge.job, gauge.name, *sorted(gauge.labels.values())): gauge.value
+        (gauge.job, gauge.name, *(gauge.labels[label] for label in sorted(gauge.labels))): (
+            gauge.value
+        )
         for gauge in found.gauges
     }
     evaluated = trained_shop.results["evaluate"]
     assert isinstance(evaluated, EvaluateResult)
-    for row in evaluated.quality[:2]:
-        assert said["evaluate", "recjob_model_auc", row.method, "test"] == row.auc
-        assert said["evaluate", "recjob_model_ndcg", row.method, "test"] == row.ndcg_mean
-    assert said["embed", "recjob_engine_info", "fp32", night.model, "torch"] == 1
+    for row, model_id in zip(
+        evaluated.quality[:2], (evaluated.student, evaluated.teacher), strict=True
+    ):
+        of_model = model_id, row.method, "test"
+        assert said["evaluate", "recjob_model_auc", *of_model] == row.auc
+        assert said["evaluate", "recjob_model_ndcg", *of_model] == row.ndcg_mean
+    assert said["embed", "recjob_engine_info", "torch", night.model, "fp32"] == 1
     validation = {model.role: model.validation for model in found.models}
     assert 0 <= validation["student"]["auc"] <= 1
 

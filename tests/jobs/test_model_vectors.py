@@ -9,7 +9,7 @@ from recjob.catalog.picture_source import FolderPictures
 from recjob.errors import DataError
 from recjob.inference.model_files import StoredRecommender
 from recjob.jobs.model_vectors import model_vectors
-from recjob.jobs.training_site import open_pictures
+from recjob.jobs.pictures import open_pictures
 from recjob.store.catalog_store import read_catalog
 from recjob.store.database import open_database
 from tests.fixtures_shop import Shop

@@ -34,6 +34,13 @@ from recjob.monitoring.snapshot import (
 )
 
 NIGHT = "nightly-recommend"
+
+
+def measured_of(role: str, model: str) -> dict[str, str]:
+    """Labels of a figure on the test part, as the ledger keeps them."""
+    return {"role": role, "split": "test", "model": model}
+
+
 FULL = MetricsSnapshot(
     jobs={
         "embed": JobFigures({"done": 3, "failed": 1}, True, 50.0, 40.0, 30.0, "failed", 12.5),
@@ -66,7 +73,9 @@ FULL = MetricsSnapshot(
             {"model": "s-2", "engine": "torch", "precision": "bf16"},
             1,
         ),
-        Gauge("gate", 7, "recjob_model_auc", {"role": "student", "split": "test"}, 0.9),
+        Gauge(NIGHT, 8, "recjob_memory_limit_bytes", {}, 2000),
+        Gauge("gate", 8, "recjob_model_auc", measured_of("student", "s-3"), 0.6),
+        Gauge("gate", 7, "recjob_model_auc", measured_of("student", "s-2"), 0.9),
         Gauge(
             "embed",
             6,
@@ -74,10 +83,12 @@ FULL = MetricsSnapshot(
             {"model": "s-1", "engine": "torch", "precision": "fp32"},
             1,
         ),
-        Gauge("evaluate", 5, "recjob_model_auc", {"role": "student", "split": "test"}, 0.7),
-        Gauge("evaluate", 5, "recjob_model_auc", {"role": "teacher", "split": "test"}, 0.8),
+        Gauge("evaluate", 5, "recjob_model_auc", measured_of("student", "s-2"), 0.7),
+        Gauge("evaluate", 5, "recjob_model_auc", measured_of("teacher", "t-1"), 0.8),
+        Gauge("evaluate", 5, "recjob_model_auc", {"role": "teacher", "split": "test"}, 0.1),
         Gauge("embed", 4, "recjob_job_peak_gpu_memory_bytes", {}, 300),
         Gauge("embed", 4, "recjob_gpu_memory_limit_bytes", {}, 3000),
+        Gauge("distill", 2, "recjob_gpu_memory_limit_bytes", {}, 4000),
         Gauge("evaluate", 3, "an_older_versions", {}, 0.8),
     ),
     published=PublishedFigures(
@@ -96,6 +107,7 @@ FULL = MetricsSnapshot(
     catalog=CatalogFigures(50, 7, 3),
     models=(
         ModelFigures("student", "s-2", 20.0, {"auc": 0.95, "ndcg_mean": 0.6, "ndcg": 0.8}),
+        ModelFigures("teacher", "t-1", 15.0, {}),
         ModelFigures("autoencoder", "a-1", 10.0, {}),
     ),
     gate=GateFigures({"passed": 2, "refused": 1}, "refused", 55.0),
@@ -179,11 +191,14 @@ def test_jobs(samples: Samples) -> None:
 def test_memory_is_that_of_the_last_run(samples: Samples) -> None:
     assert value(samples, "recjob_job_peak_memory_bytes", job="embed") == 500
     assert value(samples, "recjob_job_peak_memory_bytes", job=NIGHT) == 400
-    # The last run had no GPU; the limit is that of the last that had one.
+    # The last run had no GPU.
     assert value(samples, "recjob_job_peak_gpu_memory_bytes", job="embed") is None
     assert value(samples, "recjob_job_peak_gpu_memory_bytes", job=NIGHT) == 350
-    assert value(samples, "recjob_memory_limit_bytes") == 1000
-    assert value(samples, "recjob_gpu_memory_limit_bytes") == 3000
+    # What each could have, on whatever machine it ran.
+    assert value(samples, "recjob_memory_limit_bytes", job="embed") == 1000
+    assert value(samples, "recjob_memory_limit_bytes", job=NIGHT) == 2000
+    assert value(samples, "recjob_gpu_memory_limit_bytes", job="embed") is None
+    assert value(samples, "recjob_gpu_memory_limit_bytes", job="distill") == 4000
 
 
 def test_stages(samples: Samples) -> None:
@@ -239,7 +254,7 @@ def test_catalog_models_and_gate(samples: Samples) -> None:
     }
     assert aucs == {
         ("student", "validation"): 0.95,
-        ("student", "test"): 0.9,  # the gate's, which came after evaluate
+        ("student", "test"): 0.9,  # the gate's, which came after evaluate; s-3 is rolled back
         ("teacher", "validation"): None,
         ("teacher", "test"): 0.8,
     }
