@@ -58,6 +58,12 @@ textfile for node_exporter, or a Pushgateway. All of it is read from the ledger,
 the published run, so it covers jobs that cron or a person started, and those that failed, were
 refused or killed. No metric has a label per user. Times are seconds since 1970.
 
+A textfile or a Pushgateway is told whenever a job ends, and every quarter of a minute by the
+scheduler that leads, if there is one. What only the scheduler tells has a file of its own
+(`recjob-scheduler.prom` beside `recjob.prom`) or a group of its own (`job="recjob-scheduler"`);
+one that stands by says nothing there. Without a scheduler a killed job is told of when the next
+job ends.
+
 What is about one of our jobs has the label `job`, which Prometheus also gives to what it scrapes:
 scrape with `honor_labels: true`, as `deploy/prometheus/` does, so that ours is kept.
 

@@ -519,7 +519,7 @@ class MetricsSettings(Section):
 
     sink: Literal["scheduler", "textfile", "pushgateway", "none"] = "scheduler"
     """scheduler: `/metrics` of `schedule`, for jobs that cron started too; textfile: a file for
-    node_exporter after each job; pushgateway: pushed after each job."""
+    node_exporter, pushgateway: pushed; after each job, and regularly by `schedule`."""
     host: str = "127.0.0.1"
     """Address that the scheduler's `/metrics` listens on; 0.0.0.0: on all."""
     port: int = Field(9464, ge=0, le=65535)

@@ -10,8 +10,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import Metric
+
 from recjob.monitoring.families import build_families, snapshot_families
-from recjob.monitoring.sinks import push, write_textfile
+from recjob.monitoring.sinks import LEDGER_GROUP, SCHEDULER_GROUP, push, write_textfile
 from recjob.monitoring.snapshot import CatalogFigures, MetricsSnapshot
 from recjob.settings import Settings
 from recjob.store.database import Database
@@ -19,6 +21,8 @@ from recjob.store.metrics import CatalogMark, catalog_mark, hold_sink, read_snap
 
 TEXTFILE_FOLDER: Final = "metrics"
 TEXTFILE: Final = "recjob.prom"
+SCHEDULER_TEXTFILE: Final = "recjob-scheduler.prom"
+"""Beside that of the ledger's figures, which jobs replace."""
 CACHE_SECONDS: Final = 3.0
 """So long an answer serves for all who ask: two Prometheus servers read the ledger once."""
 ANSWER_SECONDS: Final = 6.0
@@ -34,21 +38,38 @@ def tell_metrics(settings: Settings, database: Database, jobs: Iterable[str]) ->
 
     What goes wrong is a warning: a job that has done its work does not fail for that.
     """
-    options = settings.metrics
-    if options.sink in ("scheduler", "none"):
+    if settings.metrics.sink in ("scheduler", "none"):
         return
     try:
-        with database.begin() as connection:
-            # Held until all is written: what another job reads earlier is not written later.
-            hold_sink(connection)
-            families = [*build_families(), *snapshot_families(read_snapshot(connection, jobs))]
-            if options.sink == "textfile":
-                folder = options.textfile_folder or settings.home / TEXTFILE_FOLDER
-                write_textfile(Path(folder) / TEXTFILE, families)
-            else:
-                push(options.pushgateway, families, options.pushgateway_seconds)
+        tell_ledger(settings, database, jobs)
     except Exception as error:  # noqa: BLE001 - whatever it is, the job's work is done
-        log.warning("the metrics are not in the %s: %s", options.sink, error)
+        log.warning("the metrics are not in the %s: %s", settings.metrics.sink, error)
+
+
+def tell_ledger(settings: Settings, database: Database, jobs: Iterable[str]) -> None:
+    """Replace the ledger's figures in a textfile or a Pushgateway.
+
+    Raises what the database, the disk or the Pushgateway does.
+    """
+    with database.begin() as connection:
+        # Held until all is written: what another job reads earlier is not written later.
+        hold_sink(connection)
+        families = [*build_families(), *snapshot_families(read_snapshot(connection, jobs))]
+        _write(settings, families, TEXTFILE, LEDGER_GROUP)
+
+
+def tell_scheduler(settings: Settings, families: Iterable[Metric]) -> None:
+    """Replace the scheduler's own figures there. Raises what the disk or the Pushgateway does."""
+    _write(settings, families, SCHEDULER_TEXTFILE, SCHEDULER_GROUP)
+
+
+def _write(settings: Settings, families: Iterable[Metric], file: str, group: str) -> None:
+    options = settings.metrics
+    if options.sink == "textfile":
+        folder = options.textfile_folder or settings.home / TEXTFILE_FOLDER
+        write_textfile(Path(folder) / file, families)
+    else:
+        push(options.pushgateway, families, options.pushgateway_seconds, group)
 
 
 class SnapshotReader:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from recjob.errors import SettingsError
 from recjob.jobs.metrics import SnapshotReader
+from recjob.jobs.metrics_teller import telling
 from recjob.jobs.runner import JOB_LOCKS
 from recjob.jobs.schedule_state import SchedulerState
 from recjob.monitoring.families import (
@@ -51,14 +52,18 @@ class SchedulerCollector(Collector):
 
 @contextmanager
 def serve_metrics(settings: Settings, database: Database, state: SchedulerState) -> Iterator[None]:
-    """Serve `/metrics` where `metrics.sink` is the scheduler; nothing with another sink.
+    """Serve `/metrics` where `metrics.sink` is the scheduler; tell another sink regularly.
 
     Where the port is taken (another scheduler on this machine may have it), it is asked for again
     until it is free. Raises SettingsError for an address that is none of this machine's.
     """
     options = settings.metrics
-    if options.sink != "scheduler":
+    if options.sink == "none":
         yield
+        return
+    if options.sink != "scheduler":
+        with telling(settings, database, state, JOB_LOCKS):
+            yield
         return
     collector = SchedulerCollector(SnapshotReader(database, JOB_LOCKS), state)
     stop = threading.Event()

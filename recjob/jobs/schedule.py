@@ -100,7 +100,7 @@ class Scheduler:
                         self._lead(leadership, site)
             except TemporaryError as error:
                 log.warning("no lead without the database: %s", error)
-                self._tell(leader=False, now=datetime.now(UTC))
+                self._tell(leader=False, now=datetime.now(UTC), database=False)
                 self.control.pause(self._settings.schedule.standby_seconds)
 
     def _stand_by(self, leadership: Leadership) -> bool:
@@ -186,13 +186,14 @@ class Scheduler:
                     mended[entry.name] = replace(row, outcome="done")
         return mended
 
-    def _tell(self, *, leader: bool, now: datetime) -> None:
+    def _tell(self, *, leader: bool, now: datetime, database: bool = True) -> None:
         moments = {
             entry.name: entry.cron.next(now) for entry in self._entries if entry.cron is not None
         }
         self.state.update(
             leader=leader,
             next_runs={name: moment for name, moment in moments.items() if moment is not None},
+            database=database,
         )
 
     def _join(self) -> None:

@@ -1,4 +1,4 @@
-"""What the scheduler is doing, for its `/metrics`, which another thread reads."""
+"""What the scheduler is doing, for its metrics, of which another thread tells."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Tick:
     """By this machine's clock."""
     next_runs: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """When each entry of the schedule is due next, in UTC; entries that never run are absent."""
+    database: bool = True
+    """Whether the ledger could be looked at."""
 
 
 class SchedulerState:
@@ -30,9 +32,11 @@ class SchedulerState:
     def __init__(self) -> None:
         self._tick = Tick()
 
-    def update(self, *, leader: bool, next_runs: Mapping[str, datetime]) -> None:
+    def update(
+        self, *, leader: bool, next_runs: Mapping[str, datetime], database: bool = True
+    ) -> None:
         """Set the tick of now."""
-        self._tick = Tick(leader, datetime.now(UTC), MappingProxyType(dict(next_runs)))
+        self._tick = Tick(leader, datetime.now(UTC), MappingProxyType(dict(next_runs)), database)
 
     @property
     def tick(self) -> Tick:

@@ -52,25 +52,25 @@ _DEFINITIONS: Final = (
         "gauge",
         (),
         "1 if the database answers; at 0 only the scheduler's own figures are there. Only the "
-        "scheduler serves it.",
+        "scheduler tells it.",
     ),
     Definition(
         "recjob_scheduler_leader",
         "gauge",
         (),
-        "1 if this scheduler starts the jobs, 0 if it stands by. Only the scheduler serves it.",
+        "1 if this scheduler starts the jobs, 0 if it stands by. Only the scheduler tells it.",
     ),
     Definition(
         "recjob_scheduler_last_tick_timestamp_seconds",
         "gauge",
         (),
-        "When the scheduler last looked at the clock. Only the scheduler serves it.",
+        "When the scheduler last looked at the clock. Only the scheduler tells it.",
     ),
     Definition(
         "recjob_schedule_next_run_timestamp_seconds",
         "gauge",
         ("entry",),
-        "When an entry of the schedule is due next. Only the scheduler serves it.",
+        "When an entry of the schedule is due next. Only the scheduler tells it.",
     ),
     Definition(
         "recjob_schedule_runs_total",

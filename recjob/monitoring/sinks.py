@@ -17,8 +17,10 @@ from prometheus_client.registry import Collector
 
 from recjob.errors import SettingsError, TemporaryError
 
-PUSHED_JOB: Final = "recjob"
+LEDGER_GROUP: Final = "recjob"
 """Group of the Pushgateway for what is not about one of our jobs."""
+SCHEDULER_GROUP: Final = "recjob-scheduler"
+"""Its group for what only the scheduler knows."""
 FILE_MODE: Final = 0o644
 """Of the textfile: node_exporter is another user."""
 SHORTEST_WAIT_SECONDS: Final = 0.1
@@ -74,18 +76,21 @@ def write_textfile(path: Path, families: Iterable[Metric]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def push(url: str, families: Iterable[Metric], timeout_seconds: float) -> None:
+def push(
+    url: str, families: Iterable[Metric], timeout_seconds: float, group: str = LEDGER_GROUP
+) -> None:
     """Replace what the Pushgateway holds of us. `url` may hold a user and a password.
 
     The gateway puts a label `job` of its own on all that is pushed at once; so what has the label
-    `job` is pushed job by job, and comes out as it would from the other sinks.
+    `job` is pushed job by job, and comes out as it would from the other sinks. The rest gets
+    `group` for it.
 
     Raises TemporaryError where the gateway does not take it, SettingsError for a URL that is none.
     No message holds the password.
     """
     address, handler = _gateway(url)
     deadline = time.monotonic() + timeout_seconds
-    for job, part in _by_job(families).items():
+    for job, part in _by_job(families, group).items():
         remaining = max(deadline - time.monotonic(), SHORTEST_WAIT_SECONDS)
         try:
             push_to_gateway(
@@ -95,12 +100,12 @@ def push(url: str, families: Iterable[Metric], timeout_seconds: float) -> None:
             raise TemporaryError(f"the Pushgateway {address} does not take them: {error}") from None
 
 
-def _by_job(families: Iterable[Metric]) -> Mapping[str, Sequence[Metric]]:
-    """The families in parts whose samples have the same label `job`, or none."""
+def _by_job(families: Iterable[Metric], group: str) -> Mapping[str, Sequence[Metric]]:
+    """The families in parts whose samples have the same label `job`; without one it is `group`."""
     parts: dict[str, dict[str, Metric]] = {}
     for family in families:
         for sample in family.samples:
-            part = parts.setdefault(sample.labels.get("job", PUSHED_JOB), {})
+            part = parts.setdefault(sample.labels.get("job", group), {})
             if family.name not in part:
                 part[family.name] = Metric(family.name, family.documentation, family.type)
             part[family.name].samples.append(sample)

@@ -58,7 +58,7 @@ def validate(one: dict[str, Any]) -> None:
     if one["kind"] == "ServiceMonitor":  # the Prometheus operator's, which is not among them
         assert one["apiVersion"] == "monitoring.coreos.com/v1"
         assert set(one) == {"apiVersion", "kind", "metadata", "spec"}
-        assert set(one["spec"]) <= {"selector", "namespaceSelector", "endpoints"}
+        assert set(one["spec"]) <= {"jobLabel", "selector", "namespaceSelector", "endpoints"}
         for endpoint in one["spec"]["endpoints"]:
             assert set(endpoint) <= {"port", "path", "interval", "honorLabels"}
         return
@@ -319,3 +319,5 @@ def test_the_components_of_kustomize_fit_the_scheduler(tmp_path: Path) -> None:
     wanted = monitor["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= service["metadata"]["labels"].items()
     assert service["spec"]["selector"].items() <= deployment.labels.items()
+    # By that name alerts and the dashboard ask whether it is up.
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "recjob"

@@ -12,7 +12,7 @@ from urllib.error import URLError
 import pytest
 
 from recjob.jobs.metrics import SnapshotReader
-from recjob.jobs.metrics_server import SchedulerCollector
+from recjob.jobs.metrics_server import SchedulerCollector, serve_metrics
 from recjob.jobs.runner import JOB_LOCKS, run_job
 from recjob.jobs.schedule_state import SchedulerState
 from recjob.jobs.stages import JobResult
@@ -131,6 +131,27 @@ def test_what_is_gone_leaves_the_pushgateway(shop: Shop, pushgateway: str) -> No
     ]
     assert runs[0] is not None
     assert runs[1] == runs[0] + 1
+
+
+def test_jobs_do_not_replace_the_schedulers_word(shop: Shop, pushgateway: str) -> None:
+    options = MetricsSettings(sink="pushgateway", pushgateway=pushgateway)
+    settings = shop.settings.model_copy(update={"metrics": options})
+    state = SchedulerState()
+    state.update(leader=True, next_runs={})
+
+    def own() -> tuple[float | None, ...]:
+        found = read_samples(get(f"{pushgateway}/metrics"))
+        labels = {"instance": "", "job": "recjob-scheduler"}
+        names = ("recjob_scheduler_leader", "recjob_database_up")
+        return tuple(value(found, name, **labels) for name in names)
+
+    with open_database(settings) as database:
+        with serve_metrics(settings, database, state):
+            wait_for(lambda: own() == (1, 1))
+        run_job("report", database, settings, lambda _: JobResult())
+    assert own() == (1, 1)
+    jobs = ours(read_samples(get(f"{pushgateway}/metrics")))
+    assert value(jobs, "recjob_job_last_outcome", job="report", outcome="done") == 1
 
 
 def test_promtool_finds_no_fault_in_a_whole_run(
