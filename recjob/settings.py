@@ -7,12 +7,11 @@ folder that holds everything; `RECJOB_DATABASE_URL` a Postgres server instead of
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Final, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -23,12 +22,16 @@ ModelSize = Literal["xs", "s", "m", "large"]
 NegativesKind = Literal["random", "hard", "half"]
 """Random outfits, other users' positives (Sec. 4.4), or half and half."""
 Augmentation = Literal["identity", "erase", "replace"]
+LONGEST_DAYS: Final = 36_500
+"""A hundred years, for "always"; with much more the calendar would begin before its year 1."""
+LONGEST_HOURS: Final = LONGEST_DAYS * 24.0
+"""Likewise."""
 
 
 class Section(BaseModel):
-    """A part of the settings: frozen, and an unknown key is an error."""
+    """A part of the settings: frozen, all numbers finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CatalogSettings(Section):
@@ -334,7 +337,7 @@ class NightlySettings(Section):
     """Items or outfits embedded at a time, likewise (rounded up to whole batches)."""
     stop_seconds: float = Field(8.0, ge=0)
     """After SIGTERM a shard may take so long to its end; then it is given up."""
-    continue_hours: float = Field(12.0, ge=0)
+    continue_hours: float = Field(12.0, ge=0, le=LONGEST_HOURS)
     """A night that was cut short is continued so long after its start; later a new one begins."""
     stranger_relevance: float = Field(0.7, ge=0, le=1)
     """Strangers' popular list by MMR: 1 is pure popularity, 0 pure variety."""
@@ -464,12 +467,12 @@ class ScheduleSettings(Section):
     """Pause before the first retry."""
     backoff_factor: float = Field(4.0, ge=1)
     """Each further pause is so many times as long."""
-    wait_hours: float = Field(12.0, ge=0)
+    wait_hours: float = Field(12.0, ge=0, le=LONGEST_HOURS)
     """How long a job waits for those before it, counted from its own time or from their beginning,
     whichever is later; then it is skipped. So long a lock is waited for, too."""
     stale_catalog: bool = True
     """Nights go on with the catalog as it is where the import failed; false: they are skipped."""
-    catch_up_hours: float = Field(168.0, ge=0)
+    catch_up_hours: float = Field(168.0, ge=0, le=LONGEST_HOURS)
     """A run that was missed is made up for, once, up to so long after its time."""
     standby_seconds: float = Field(5.0, gt=0)
     """How often a second scheduler looks whether the first is still there."""
@@ -552,10 +555,10 @@ class MetricsSettings(Section):
     @field_validator("latency_buckets")
     @classmethod
     def _ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
-        finite = bool(edges) and edges[0] > 0 and edges[-1] < math.inf
-        if not (finite and all(low < high for low, high in pairwise(edges))):
+        above = bool(edges) and edges[0] > 0
+        if not (above and all(low < high for low, high in pairwise(edges))):
             raise PydanticCustomError(
-                "buckets", "must be finite numbers above 0, each greater than the one before"
+                "buckets", "must be numbers above 0, each greater than the one before"
             )
         return edges
 
@@ -563,13 +566,13 @@ class MetricsSettings(Section):
 class RetentionSettings(Section):
     """What `retention` keeps."""
 
-    ledger_days: int = Field(400, ge=1)
+    ledger_days: int = Field(400, ge=1, le=LONGEST_DAYS)
     """Runs older than this leave the ledger; what they counted stays in the totals."""
     retired_models: int = Field(3, ge=1)
     """Retired models of each role whose files are kept, for a rollback."""
-    candidate_days: int = Field(30, ge=1)
+    candidate_days: int = Field(30, ge=1, le=LONGEST_DAYS)
     """Candidates that never became active are removed after so long."""
-    log_days: int = Field(30, ge=1)
+    log_days: int = Field(30, ge=1, le=LONGEST_DAYS)
     """Logs of scheduled jobs."""
 
 
