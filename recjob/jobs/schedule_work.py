@@ -20,6 +20,7 @@ from recjob.store.schedule_runs import (
     Ended,
     FinishedRun,
     begin_schedule_run,
+    counts_from,
     end_schedule_run,
     finished_since,
     note_attempt,
@@ -104,8 +105,10 @@ class EntryRun:
                 self._attempts = begin_schedule_run(
                     connection, name, slot, self.entry.identity, self._reason
                 )
+                before = [first.entry for first in self.entry.after]
+                since = counts_from(connection, name, slot, before)
             log.info("%s of %s begins", name, f"{slot:%F %T}")
-            result = self._run()
+            result = self._run(since)
             if result is None:
                 log.warning("%s of %s is left to whoever leads next", name, f"{slot:%F %T}")
                 return
@@ -122,11 +125,10 @@ class EntryRun:
             f" ({result.reason})" if result.reason else "",
         )
 
-    def _run(self) -> _Result | None:
+    def _run(self, since: datetime) -> _Result | None:
         """All steps; None where another scheduler shall go on."""
         before = self._attempts
         finished: list[FinishedRun | None] = []
-        since = self.slot
         for step in self.entry.steps:
             result = self._step(step, since)
             if not isinstance(result, FinishedRun | Done):

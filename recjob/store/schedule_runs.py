@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,6 +145,26 @@ def finished_since(
         {"job": job, "since": since, "folder": None if folder is None else str(folder.resolve())},
     ).one_or_none()
     return None if row is None else FinishedRun(**row._mapping)
+
+
+def counts_from(
+    connection: Connection, entry: str, slot: datetime, before: Sequence[str]
+) -> datetime:
+    """Since when a run of the entry's job serves for this time, whoever started it.
+
+    Not before its time, nor before the end of what it came after: a run that began while the
+    import was at work has not seen all of it.
+    """
+    moment: datetime = connection.execute(
+        text(
+            "SELECT greatest(own.slot, max(first.ended)) FROM schedule_run own "
+            "LEFT JOIN schedule_run first ON first.entry = ANY(:before) "
+            "AND first.outcome = 'done' AND first.ended <= own.started "
+            "WHERE own.entry = :entry AND own.slot = :slot GROUP BY own.slot"
+        ),
+        {"entry": entry, "slot": slot, "before": list(before)},
+    ).scalar_one()
+    return moment
 
 
 def runs_now(connection: Connection, job: str) -> str | None:

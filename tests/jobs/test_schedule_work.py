@@ -163,6 +163,31 @@ def test_what_somebody_has_run_since_is_not_run_again(shell: Shell) -> None:
     assert shell.started == []
 
 
+@pytest.mark.parametrize(
+    ("outcome", "minutes", "started"),
+    [("done", 30, ["embed"]), ("done", 90, []), ("failed", 30, [])],
+    ids=["before the import's end", "after it", "the import changed nothing"],
+)
+def test_what_ran_before_the_import_had_ended_does_not_count(
+    shell: Shell, outcome: str, minutes: float, started: list[str]
+) -> None:
+    shell.ledger("embed", "done")
+    with shell.database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO schedule_run (entry, slot, ended, outcome, host, pid) "
+                "VALUES ('import', :slot, :ended, :outcome, 'h', 1)"
+            ),
+            {
+                "slot": SLOT,
+                "ended": datetime.now(UTC) - timedelta(minutes=minutes),
+                "outcome": outcome,
+            },
+        )
+    shell.run("embed")
+    assert shell.started == started
+
+
 @pytest.mark.parametrize(("outcome", "hours"), [("done", 3), ("failed", 1), ("killed", 1)])
 def test_what_came_before_or_failed_does_not_count(
     shell: Shell, outcome: str, hours: float
