@@ -37,6 +37,15 @@ port = 0
 """
 """An import, vectors and lists each night."""
 
+ANOTHER_STUDENT = "epochs = 1\n"
+"""In the shop's settings, the last of them, the student's: with others it is worth a training."""
+GATE = "min_popularity_lead = -1.0\n"
+"""In the shop's settings, the gate's; a few pictures teach no two students the same."""
+LENIENT = "max_auc_loss = 1.0\nmax_cold_start_loss = 1.0\nmax_coverage_loss = 1.0\n"
+LENIENT += "max_agreement_loss = 2.0\n"
+BEYOND_REACH = "min_popularity_lead = 2.0\n"
+"""An AUC is at most 1."""
+
 
 class Service:
     """A scheduler in a process of its own."""
@@ -201,3 +210,57 @@ def test_a_stop_in_the_middle_and_the_missed_night_after_it(shop: Shop, start: S
     assert re.search(r"logs/nightly/\d{8}T\d{6}Z-1\.log$", str(log))
     assert f"cli.py {NIGHTLY}" in Path(log).read_text()
     assert second.stop() == 0
+
+
+@pytest.mark.parametrize("passes", [True, False], ids=["passed", "refused"])
+def test_a_student_is_trained_compiled_and_judged(shop: Shop, start: Start, passes: bool) -> None:
+    path = shop.folder / "night.toml"
+    text = path.read_text()
+    changes = {
+        'student_cron = ""': 'student_cron = "0 0 * * *"',
+        ANOTHER_STUDENT: "epochs = 2\n",
+        GATE: GATE + LENIENT if passes else BEYOND_REACH,
+    }
+    for old, new in changes.items():
+        head, found, tail = text.rpartition(old)
+        assert found
+        text = head + new + tail
+    path.write_text(text)
+    before = newest(shop)
+    in_use = shop.model_folder("student").name
+    miss(shop, "student")
+    service = start()
+    wait_for(lambda: outcomes(shop).get("student") not in (None, "running"))
+    [(outcome, reason)] = shop.rows(
+        "SELECT outcome, reason FROM schedule_run WHERE entry = 'student' AND host <> 'before'"
+    )
+    [(trained, parent, status)] = shop.rows(
+        "SELECT m.model_id, p.model_id, m.status FROM model m JOIN model p "
+        "ON p.model_key = m.parent WHERE m.role = 'student' AND m.model_id <> %s",
+        in_use,
+    )
+    assert parent == shop.model_folder("teacher").name
+    assert list((shop.settings.home / "artifacts" / "models" / trained).glob("*.onnx"))
+    ended = shop.rows("SELECT job, outcome FROM job_run WHERE run_id > %s ORDER BY run_id", before)
+    if passes:
+        assert (outcome, status) == ("done", "active"), reason
+        assert ended == [("distill", "done"), ("compile", "done"), ("gate", "done")]
+    else:
+        assert (outcome, status) == ("refused", "candidate")
+        assert "popularity" in reason
+        assert ended == [("distill", "done"), ("compile", "done"), ("gate", "refused")]
+
+    # Nights go on, with the student that is in use.
+    [(published,)] = shop.rows("SELECT current_run FROM publication")
+    shop.rows(
+        "UPDATE schedule_run SET slot = slot - interval '3 days' "
+        "WHERE entry IN ('embed', 'nightly')"
+    )
+    wait_for(lambda: runs(shop, NIGHTLY, before) == ["done"])
+    [(model, now_published)] = shop.rows(
+        "SELECT parameters ->> 'model', run_id FROM job_run JOIN publication "
+        "ON run_id = current_run"
+    )
+    assert now_published > published
+    assert model == (trained if passes else in_use)
+    assert service.stop() == 0
