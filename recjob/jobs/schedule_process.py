@@ -57,6 +57,7 @@ def run_command(
     with log.open("ab") as output:
         output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()
+        began = output.tell()
         # A session of its own: Ctrl-C in a terminal is for the scheduler, which tells its jobs.
         process = subprocess.Popen(  # noqa: S603
             list(command),
@@ -82,12 +83,13 @@ def run_command(
             os.killpg(process.pid, signal.SIGKILL)
             killed = True
         time.sleep(POLL_SECONDS)
-    return Outcome(process.returncode, cut, time.monotonic() - start, _last_line(log))
+    return Outcome(process.returncode, cut, time.monotonic() - start, _last_line(log, began))
 
 
-def _last_line(log: Path) -> str:
+def _last_line(log: Path, began: int) -> str:
+    """The last line of what the command wrote, which begins at a byte of its log."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+        file.seek(max(began, log.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     written = [line.strip() for line in lines if line.strip()]
-    return written[-1].removeprefix("error: ")[:LONGEST_REASON] if written else ""
+    return written[-1].removeprefix("error: ")[:LONGEST_REASON] if written else "it wrote nothing"

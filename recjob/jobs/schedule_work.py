@@ -223,7 +223,7 @@ class EntryRun:
                 lambda: self._site.control.stopping,
             )
         except OSError as error:  # a full disk, no more processes: worth a retry
-            return Outcome(TemporaryError.exit_code, None, 0.0, str(error))
+            return Outcome(TemporaryError.exit_code, None, 0.0, f"it was not started: {error}")
 
 
 class Done:

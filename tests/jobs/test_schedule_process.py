@@ -33,6 +33,7 @@ def test_output_and_exit_code(tmp_path: Path) -> None:
 def test_a_process_that_was_killed(tmp_path: Path) -> None:
     outcome = run("kill -9 $$", tmp_path / "log")
     assert (outcome.code, outcome.cut) == (-signal.SIGKILL, None)
+    assert outcome.last_line == "it wrote nothing", "the command is not what it said"
 
 
 def test_the_time_limit_asks_first(tmp_path: Path) -> None:
