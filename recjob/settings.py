@@ -24,7 +24,7 @@ NegativesKind = Literal["random", "hard", "half"]
 Augmentation = Literal["identity", "erase", "replace"]
 LONGEST_DAYS: Final = 36_500
 """A hundred years, for "always"; with much more the calendar would begin before its year 1."""
-LONGEST_HOURS: Final = LONGEST_DAYS * 24.0
+LONGEST_HOURS: Final = LONGEST_DAYS * 24
 """Likewise."""
 
 
