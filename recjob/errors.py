@@ -1,6 +1,7 @@
 """The exception tree. Every error that a person meets is one of these.
 
 RecjobError                     exit 1  a fault of ours
+├── NotFiniteError                      a model that computes no numbers
 ├── UserError                   exit 2  the user's mistake
 │   ├── SettingsError                   an unknown key, a value out of range
 │   ├── DataError                       a folder, file, row or picture that cannot be used
@@ -32,6 +33,10 @@ class RecjobError(Exception):
     """Root of the tree; `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+
+class NotFiniteError(RecjobError):
+    """A model's vectors hold infinity or nan: it diverged, or overflows in this precision."""
 
 
 class UserError(RecjobError):

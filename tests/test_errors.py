@@ -12,6 +12,7 @@ from recjob.errors import LONGEST_REASON, RecjobError, one_line
 
 CODES = {
     "RecjobError": 1,
+    "NotFiniteError": 1,
     "UserError": 2,
     "SettingsError": 2,
     "DataError": 2,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recjob.catalog.catalog import PADDING
-from recjob.errors import RecjobError
+from recjob.errors import NotFiniteError
 from recjob.inference.engine import Engine, Float32Array, UInt8Array
 from recjob.model.recommender import FEATURE_DIM
 
@@ -31,7 +31,7 @@ def embed_items(
     """Item features `(m, 128)` of the pictures `pixels[rows]`.
 
     `pixels (n, H, W, 3)` may be a memory map: only a batch of it is read at a time. Raises
-    RecjobError where a feature is not finite.
+    NotFiniteError where a feature is not finite.
     """
     features = np.empty((len(rows), FEATURE_DIM), np.float32)
     for start in range(0, len(rows), batch_size):
@@ -58,7 +58,7 @@ def embed_outfits(
     """Unit vectors `(n, 128)` of outfits, from item features `(n_items, 128)`.
 
     `outfit_items (n, M)` holds rows of `features`, PADDING at any place. An outfit without items
-    is the zero vector. Raises RecjobError where a vector is not finite.
+    is the zero vector. Raises NotFiniteError where a vector is not finite.
     """
     vectors = np.zeros((len(outfit_items), FEATURE_DIM), np.float32)
     for start in range(0, len(outfit_items), batch_size):
@@ -92,7 +92,7 @@ def unit(vectors: Float32Array) -> Float32Array:
 def _check_finite(vectors: Float32Array, engine: Engine, what: str, rows: NDArray[Any]) -> None:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        raise RecjobError(
+        raise NotFiniteError(
             f"{engine.name}: {what} {int(rows[finite.argmin()])} has a vector that is not finite"
             " (the model may have diverged in training, or overflow in this precision)"
         )

@@ -9,6 +9,7 @@ from recjob.errors import UserError
 from recjob.evaluation.comparison import PairedDifference, paired_differences
 from recjob.inference.model_files import load_recommender
 from recjob.jobs.evaluate import bootstrap_of, lists_of_test_part
+from recjob.jobs.model_record import warn_of_other_split
 from recjob.jobs.model_vectors import model_vectors
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -59,6 +60,8 @@ def compare(
             load_recommender(context.artifacts.model(row.model_id, row.sha256)) for row in rows
         ]
         context.freeze(a=rows[0].model_id, b=rows[1].model_id, negatives=negatives)
+        for row in rows:
+            warn_of_other_split(row.model_id, row.settings, settings)
     with context.stage("features") as stage:
         a, b = (
             model_vectors(settings, catalog, row.model_id, found, label)

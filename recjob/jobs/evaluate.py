@@ -25,6 +25,7 @@ from recjob.evaluation.protocol import (
 )
 from recjob.jobs.catalog_ranking import CatalogRanking, outfit_vectors
 from recjob.jobs.evaluation_sets import stored_lists
+from recjob.jobs.model_record import of_other_split, warn_of_other_split
 from recjob.jobs.model_vectors import ModelVectors, model_vectors
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
@@ -149,6 +150,8 @@ def evaluate(
         context.freeze(
             student=student_row.model_id, teacher=teacher_row.model_id, negatives=negatives
         )
+        for model in (student_row, teacher_row):
+            warn_of_other_split(model.model_id, model.settings, settings)
     with context.stage("features") as stage:
         student, teacher = (
             model_vectors(settings, catalog, row.model_id, stored, row.role)
@@ -172,7 +175,11 @@ def evaluate(
     counts = training_counts(catalog, parts)
     quality = tuple(_row(method, bootstrap) for method in measured)
     if negatives == settings.evaluation.negatives:  # on other lists it is another figure
-        ids = {"student": student_row.model_id, "teacher": teacher_row.model_id}
+        ids = {
+            model.role: model.model_id
+            for model in (student_row, teacher_row)
+            if not of_other_split(model.settings, settings)
+        }
         for row in quality:
             if row.method in ids:
                 labels = {"role": row.method, "split": "test", "model": ids[row.method]}

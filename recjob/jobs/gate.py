@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 from recjob.catalog.split import split_parts
-from recjob.errors import RefusedError, TemporaryError, UserError
+from recjob.errors import NotFiniteError, RefusedError, TemporaryError, UserError
 from recjob.jobs.compiled import compiled_student
-from recjob.jobs.gate_checks import Check, Measurements, decide, failed, reason_of
+from recjob.jobs.gate_checks import (
+    Check,
+    Measurements,
+    decide,
+    failed,
+    no_numbers,
+    reason_of,
+)
 from recjob.jobs.gate_engines import batch_seconds, engine_difference
 from recjob.jobs.gate_measures import OnTestPart, Ranking, Student
+from recjob.jobs.model_record import of_other_split, warn_of_other_split
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult, SkippedResult
-from recjob.jobs.workspace import load_recommender_of, read_shop, what_next
+from recjob.jobs.workspace import Shop, load_recommender_of, read_shop, what_next
 from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
 from recjob.store.gate import Decision, DecisionRow, record_decision
 from recjob.store.ledger import hold_lease
@@ -44,10 +54,12 @@ class GateResult(JobResult):
 def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult:
     """Decide about the newest candidate, and take it into use where no check failed.
 
-    With `force` it is taken into use whatever the checks say, and the decision says that.
+    With `force` it is taken into use whatever the checks say, and the decision says that; but not
+    where its vectors are no numbers.
 
     Raises RefusedError where a check failed: the candidate stays one. UserError where the candidate
-    was not compiled; TemporaryError where another student became active meanwhile.
+    was not compiled, or trained with another split; TemporaryError where another student became
+    active meanwhile.
     """
     settings = context.settings
     with context.stage("read"):
@@ -60,45 +72,36 @@ def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult
             return SkippedResult(skipped=_nothing_new(active_row))
         if compiled_student(context, row) is None and not force:
             raise UserError(f"{row.model_id} was not compiled; run `python cli.py compile` first")
+        if of_other_split(row.settings, settings) and not force:
+            raise UserError(
+                f"{row.model_id} was trained with another [split], so it may have learned from "
+                "positives that test it here; run `python cli.py train-teacher`, `distill` and "
+                "`compile`"
+            )
         candidate = Student(row, load_recommender_of(context, row))
         active = None
         if active_row is not None:
             active = Student(active_row, load_recommender_of(context, active_row))
+            warn_of_other_split(active_row.model_id, active_row.settings, settings)
         shop = read_shop(context, candidate.stored.image_size)
         parts = split_parts(shop.catalog, settings.split)
         against = None if active_row is None else active_row.model_id
         context.freeze(model=row.model_id, against=against, force=force)
-    ranking = Ranking(context, shop, parts, candidate, active)
-    with context.stage("rank") as stage:
-        auc, popularity, coverage = ranking.auc(), ranking.popularity(), ranking.coverage()
-        stage.items = ranking.positives
-    with context.stage("cold start"):
-        cold_start = ranking.cold_start()
-    with context.stage("agreement"):
-        agreement = ranking.agreement()
-    with context.stage("engines"):
-        measured = Measurements(
-            auc=auc,
-            popularity=popularity,
-            cold_start=cold_start,
-            coverage=coverage,
-            agreement=agreement,
-            engine_difference=engine_difference(context, shop, candidate),
-            latency_seconds=batch_seconds(context, shop, candidate, active),
-        )
-    checks = decide(measured, settings.gate, settings.compile.tolerance)
+    try:
+        ranking = Ranking(context, shop, parts, candidate, active)
+        checks = decide(_measure(context, shop, ranking), settings.gate, settings.compile.tolerance)
+    except NotFiniteError as error:
+        with context.stage("decide"):
+            written = _write(context, row, against, no_numbers(error), force=False)
+        raise _refusal(row, against, written, "train again") from None
     with context.stage("decide"):
         written = _write(context, row, against, checks, force)
     taken = written.decision != "refused"
-    in_use = row.model_id if taken else against
-    if in_use is not None:
-        _tell_metrics(context, in_use, ranking.on_test_part().get(in_use))
+    in_use = row if taken else active_row
+    if in_use is not None and not of_other_split(in_use.settings, settings):
+        _tell_metrics(context, in_use.model_id, ranking.on_test_part().get(in_use.model_id))
     if not taken:
-        stays = "there is still no active student" if against is None else f"{against} stays in use"
-        raise RefusedError(
-            f"the gate refuses {row.model_id}, and {stays}: {written.reason} (`python cli.py "
-            f"models show {row.model_id}` shows every check, `gate --force` overrules them)"
-        )
+        raise _refusal(row, against, written, "`gate --force` overrules them")
     with context.database.connect() as connection:
         row = model(connection, row.model_id)
     return GateResult(
@@ -110,6 +113,37 @@ def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult
         positives=ranking.positives,
         checks=checks,
         next=what_next(row),
+    )
+
+
+def _measure(context: JobContext, shop: Shop, ranking: Ranking) -> Measurements:
+    candidate, active = ranking.candidate, ranking.active
+    with context.stage("rank") as stage:
+        auc, popularity, coverage = ranking.auc(), ranking.popularity(), ranking.coverage()
+        stage.items = ranking.positives
+    with context.stage("cold start"):
+        cold_start = ranking.cold_start()
+    with context.stage("agreement"):
+        agreement = ranking.agreement()
+    with context.stage("engines"):
+        return Measurements(
+            auc=auc,
+            popularity=popularity,
+            cold_start=cold_start,
+            coverage=coverage,
+            agreement=agreement,
+            engine_difference=engine_difference(context, shop, candidate),
+            latency_seconds=batch_seconds(context, shop, candidate, active),
+        )
+
+
+def _refusal(
+    candidate: ModelRow, against: str | None, written: DecisionRow, advice: str
+) -> RefusedError:
+    stays = "there is still no active student" if against is None else f"{against} stays in use"
+    return RefusedError(
+        f"the gate refuses {candidate.model_id}, and {stays}: {written.reason} (`python cli.py "
+        f"models show {candidate.model_id}` shows every check, {advice})"
     )
 
 
@@ -152,7 +186,8 @@ def _write(
             against=against,
             run_id=context.run_id,
             reason=reason_of(checks) or None,
-            checks=[check.model_dump() for check in checks],
+            # As JSON has it, which knows no nan.
+            checks=[json.loads(check.model_dump_json()) for check in checks],
         )
         if decision != "refused":
             activate(connection, candidate.model_id)

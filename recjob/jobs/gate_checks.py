@@ -8,10 +8,11 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from recjob.errors import NotFiniteError
 from recjob.settings import GateSettings
 
 CheckName = Literal[
-    "auc", "popularity", "cold-start", "coverage", "agreement", "engines", "latency"
+    "auc", "popularity", "cold-start", "coverage", "agreement", "engines", "latency", "vectors"
 ]
 
 
@@ -96,6 +97,12 @@ def decide(measured: Measurements, settings: GateSettings, tolerance: float) -> 
         _engines(measured.engine_difference, tolerance),
         _latency(measured.latency_seconds, settings),
     )
+
+
+def no_numbers(error: NotFiniteError) -> tuple[Check, ...]:
+    """What is said of a candidate of which nothing can be measured: its vectors are no numbers."""
+    nothing = _not_measured("vectors", str(error))
+    return (nothing.model_copy(update={"passed": False, "meaning": str(error)}),)
 
 
 def failed(checks: Sequence[Check]) -> tuple[Check, ...]:

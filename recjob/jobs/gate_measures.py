@@ -12,7 +12,7 @@ import numpy as np
 from recjob.catalog.catalog import Float32Array, Int8Array
 from recjob.catalog.evaluation_lists import EvaluationLists
 from recjob.catalog.split import Part, part_positives
-from recjob.errors import DataError, NotFoundError
+from recjob.errors import DataError, NotFiniteError, NotFoundError, RecjobError
 from recjob.evaluation.agreement import rank_correlations
 from recjob.evaluation.cold_start import cold_start_quality
 from recjob.evaluation.comparison import PairedDifference, paired_differences
@@ -52,7 +52,7 @@ class Ranking:
     """The candidate beside the active student on one shop.
 
     Its constructor raises DataError where nobody whom the candidate knows has a positive in the
-    test part.
+    test part, NotFiniteError where the candidate's vectors are no numbers.
     """
 
     def __init__(
@@ -67,9 +67,11 @@ class Ranking:
         self._context, self._shop, self._parts = context, shop, parts
         self._students = (candidate,) if active is None else (candidate, active)
         with context.stage("features") as stage:
-            self._vectors = tuple(
-                self._vectors_of(student.row, student.stored) for student in self._students
+            self._vectors: tuple[ModelVectors, ...] = (
+                self._vectors_of(candidate.row, candidate.stored),
             )
+            if active is not None:
+                self._vectors += (self._of_active(active),)
             stage.items = len(self._students) * int(shop.catalog.item_usable.sum())
         kind = context.settings.evaluation.negatives
         known = self._vectors[0].users
@@ -77,6 +79,16 @@ class Ranking:
             context, shop, parts, kind, known, "the candidate knows"
         )
         self._lists = self._vectors[-1].known(self._own_lists)
+
+    @property
+    def candidate(self) -> Student:
+        """The one that the gate asks about."""
+        return self._students[0]
+
+    @property
+    def active(self) -> Student | None:
+        """The one in use; None: there is none."""
+        return self._students[1] if len(self._students) > 1 else None
 
     @property
     def users(self) -> int:
@@ -207,9 +219,15 @@ class Ranking:
                     teacher = model(connection, row.parent)
                 stored = load_recommender_of(self._context, teacher)
                 loaded[row.parent] = self._vectors_of(teacher, stored)
-            except (NotFoundError, DataError) as error:
+            except (NotFoundError, DataError, NotFiniteError) as error:
                 return f"the teacher of {row.model_id} cannot be used: {error}"
         return loaded[row.parent]
+
+    def _of_active(self, active: Student) -> ModelVectors:
+        try:
+            return self._vectors_of(active.row, active.stored)
+        except NotFiniteError as error:  # no fault of the candidate's
+            raise RecjobError(f"{active.row.model_id}, which is in use: {error}") from None
 
     def _vectors_of(self, row: ModelRow, stored: StoredRecommender) -> ModelVectors:
         return model_vectors(
@@ -217,7 +235,10 @@ class Ranking:
         )
 
     def _correlations(self, teacher: ModelVectors, scores: Float32Array) -> Float32Array:
-        """(users,) of every user of the lists; nan for those whom the teacher does not know."""
+        """(users,) of every user of the lists; nan for those whom the teacher does not know.
+
+        0 for those of whose outfits one of the two says nothing but that they are all the same.
+        """
         known = teacher.row[self._lists.user] >= 0
         users = np.unique(self._lists.user)
         result = np.full(users.size, np.nan, np.float32)
@@ -226,5 +247,5 @@ class Ranking:
             of_teacher = self._scores(teacher, lists)
             user = np.repeat(lists.user, scores.shape[1])
             group, found = rank_correlations(user, scores[known].ravel(), of_teacher.ravel())
-            result[np.searchsorted(users, group)] = found
+            result[np.searchsorted(users, group)] = np.nan_to_num(found)
         return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from recjob.store.artifacts import Role, new_model_id
 from recjob.training.fit import TrainedModel
 
 RECORD_FILE = "training.json"
+
+log = logging.getLogger(__name__)
 
 
 class ModelRecord(BaseModel):
@@ -64,6 +68,26 @@ def recorded_settings(role: Role, settings: Settings) -> dict[str, Any]:
         for name in ("split", "users"):
             recorded[name] = getattr(settings, name).model_dump(mode="json")
     return recorded
+
+
+def of_other_split(recorded: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether a model with these `recorded_settings` was trained by another split than today's.
+
+    Then it may have learned from positives that test now. What an older version did not record
+    counts as the same; where the data name the parts, nothing else of the split matters.
+    """
+    then, now = recorded.get("split"), settings.split.model_dump(mode="json")
+    return then is not None and then != now and not then["kind"] == now["kind"] == "files"
+
+
+def warn_of_other_split(name: str, recorded: Mapping[str, Any], settings: Settings) -> None:
+    """Say that a model's figures are too good, where `of_other_split`."""
+    if of_other_split(recorded, settings):
+        log.warning(
+            "%s was trained with another [split]: it may have learned from positives that test "
+            "here, so its figures flatter it; train it again",
+            name,
+        )
 
 
 def training_metrics(trained: TrainedModel) -> dict[str, Any]:

@@ -167,6 +167,64 @@ def test_compiled_forms_of_another_network(shop: Shop) -> None:
         shop.run("gate", gate)
 
 
+def test_vectors_that_are_no_numbers(shop: Shop, command: Run) -> None:
+    """Refused like any other bad one, and nobody can force it: no night would end."""
+
+    def no_numbers(tensors: Tensors) -> Tensors:
+        return {name: values * float("nan") for name, values in tensors.items()}
+
+    before, options = active(shop), {"folder": shop.folder, "variables": shop.variables}
+    name = add_student(shop, "student-nan", no_numbers, file="model.safetensors")
+    for arguments in ((), ("--force",)):
+        message = command("gate", *arguments, **options).error(4)
+        assert message.startswith(f"the gate refuses {name}, and {before} stays in use: vectors: ")
+    assert statuses(shop) == {before: "active", name: "candidate"}
+    [(decision, reason, [check]), _] = shop.rows(
+        "SELECT decision, reason, checks FROM gate_decision JOIN model USING (model_key) "
+        "WHERE model_id = %s",
+        name,
+    )
+    assert decision == "refused"
+    assert (check["name"], check["passed"], check["value"]) == ("vectors", False, None)
+    assert "has a vector that is not finite" in reason
+
+
+def test_who_ranks_nothing_agrees_with_nobody(shop: Shop) -> None:
+    """Not: was not measured, which would refuse nothing."""
+    add_student(shop, "student-flat", lambda users: {n: v * 0 for n, v in users.items()})
+    with pytest.raises(RefusedError, match=r"agreement: the loss .* \(0 beside 0\."):
+        shop.run("gate", gate)
+
+
+def test_a_figure_that_is_no_number_is_on_record(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = add_student(shop, "student-new")
+    monkeypatch.setattr("recjob.jobs.gate.engine_difference", lambda *_: float("nan"))
+    with pytest.raises(RefusedError, match=r"engines: .* and is nan"):
+        shop.run("gate", gate)
+    [(kept,)] = shop.rows(
+        "SELECT checks FROM gate_decision JOIN model USING (model_key) WHERE model_id = %s", name
+    )
+    [engines] = [check for check in kept if check["name"] == "engines"]
+    assert (engines["passed"], engines["value"]) == (False, None)
+
+
+def test_a_student_of_another_split(shop: Shop, command: Run) -> None:
+    """What tests it may have trained it: such a figure decides nothing and is shown nowhere."""
+    before, name = active(shop), add_student(shop, "student-new")
+    other = shop.variables | {"RECJOB_SPLIT__KEY": "another"}
+    options = {"folder": shop.folder, "variables": other}
+    message = command("gate", **options).error(2)
+    assert message.startswith(f"{name} was trained with another [split], so it may have learned")
+    assert statuses(shop) == {before: "active", name: "candidate"}
+    ended = command("evaluate", "--json", **options)
+    for row in (before, ended.json["teacher"]):
+        assert f"{row} was trained with another [split]" in ended.err
+    [(metrics,)] = shop.rows("SELECT metrics FROM job_run ORDER BY run_id DESC LIMIT 1")
+    assert "recjob_model_auc" not in {gauge["name"] for gauge in metrics["gauges"]}
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_another_student_came_into_use_meanwhile(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, force: bool
