@@ -215,6 +215,11 @@ def is_json() -> bool:
     return _logs is not None and _logs.settings.format == "json"
 
 
+def chosen(settings: LoggingSettings) -> LoggingSettings:
+    """How this process logs, for processes that it starts; `settings` where it does not."""
+    return settings if _logs is None else _logs.settings
+
+
 def configure(settings: LoggingSettings) -> None:
     """As `Logs.configure`, where this process logs to standard error."""
     if _logs is not None:

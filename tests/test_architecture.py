@@ -30,7 +30,7 @@ MAY_USE = {
     "inference": BASE | {"model", "catalog"},
     "training": BASE | {"model", "catalog", "evaluation", "inference", "ranking"},
     "baselines": BASE | {"model", "catalog", "evaluation", "inference"},
-    "paper": BASE | SCIENCE,
+    "paper": BASE | SCIENCE | {"logs"},
     "store": BASE | {"catalog", "monitoring"},
     "report": BASE,
     "jobs": BASE | SCIENCE | {"logs", "paper", "store", "monitoring", "report"},

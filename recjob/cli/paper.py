@@ -11,7 +11,7 @@ import typer
 
 from recjob.cli.output import JsonOption, SettingsOption, print_values
 from recjob.errors import UserError
-from recjob.logs import say
+from recjob.logs import in_job, in_stage, say
 from recjob.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def paper(
     """
     from recjob.paper.make import Order, make, wanted_names
     from recjob.paper.shop import Source
+    from recjob.paper.workers import COMMAND
 
     if quick and settings is not None:
         raise UserError("--quick is a settings file of its own; leave out --quick or --settings")
@@ -93,7 +94,9 @@ def paper(
         device or chosen.compute.device,
         workers,
     )
-    print_values(make(order, _bar, say), as_json)
+    with in_job(COMMAND, None):
+        result = make(order, _bar, say)
+    print_values(result, as_json)
 
 
 def _overridden(
@@ -122,5 +125,5 @@ def _name(data: Path, users: int | None) -> str:
 def _bar(label: str) -> Iterator[Progress]:
     from recjob.jobs.progress import progress_bar
 
-    with progress_bar(label) as bar:
+    with in_stage(label), progress_bar(label) as bar:
         yield bar.to

@@ -17,10 +17,13 @@ from typing import Any, Final
 import torch
 
 import recjob
+from recjob import logs
 from recjob.errors import RecjobError, SettingsError, TemporaryError, UserError
 from recjob.paper.shop import Progress, Source
 from recjob.settings import Settings
 
+COMMAND: Final = "paper"
+"""What lines of the log belong to; no ledger knows of it, so there is no run id."""
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 LINE_SECONDS: Final = 30.0
 """How often a worker tells how far it is."""
@@ -135,6 +138,7 @@ def _request(
 ) -> dict[str, Any]:
     values = settings.model_dump(mode="json", exclude={"database_url"})
     values["compute"] |= compute
+    values["logging"] = logs.chosen(settings.logging).model_dump(mode="json")
     return {
         "place": place.name,
         "folder": str(source.folder.resolve()),
@@ -169,15 +173,10 @@ def line_progress(place: str, label: str) -> Iterator[Progress]:
         nonlocal last
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            say(f"[{place}] {label}: {done:,} of {total:,} {note}".rstrip())
+            logs.say(f"[{place}] {label}: {done:,} of {total:,} {note}".rstrip())
 
-    yield told
-
-
-def say(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with logs.in_stage(label):
+        yield told
 
 
 def end_with_parent(end: Callable[[], object]) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from recjob import logs
 from recjob.errors import SettingsError
-from recjob.paper.workers import VISIBLE, choose_places
+from recjob.paper.run_spec import RunSpec
+from recjob.paper.shop import Source
+from recjob.paper.worker import main
+from recjob.paper.workers import VISIBLE, _request, choose_places
 from tests.paper.conftest import tiny_settings
 
 
@@ -62,3 +71,28 @@ def test_workers_on_the_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     assert [place.threads for place in choose_places("cpu", 2, settings)] == [1, 1]
     with pytest.raises(SettingsError, match="finds no CUDA device"):
         choose_places("cuda", 1, free)
+
+
+def test_a_worker_logs_as_its_command_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JSON: not one plain line, and each says what it belongs to."""
+
+    def compute(_: object, specs: list[RunSpec], progress: Any, say: Callable[[str], None]) -> None:
+        with progress("teacher"):
+            logging.getLogger("library").warning("its word")
+            say("done")
+
+    settings = tiny_settings()
+    monkeypatch.setattr("recjob.paper.worker.open_study", lambda *_: None)
+    monkeypatch.setattr("recjob.paper.worker.compute_missing", compute)
+    with logs.standard_error_logs() as ours:
+        ours.choose(format="json", level="info")
+        [place] = choose_places("cpu", 1, settings)
+        request = _request(place, Source(tmp_path, None, None), tmp_path, settings, {}, [])
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(request))
+    assert main(file) == 0
+    found = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["message"] for line in found] == ["its word", "[cpu] done"]
+    assert {(line["job"], line["stage"]) for line in found} == {("paper", "teacher")}
