@@ -115,6 +115,19 @@ def test_a_killed_job_and_a_failed_one(watch: Watch) -> None:
     watch.prometheus.wait_for_silence("RecjobJobFailed")
 
 
+def test_an_export_that_was_cut_off(watch: Watch) -> None:
+    outfits = watch.shop.folder / "shop" / "outfits.csv"
+    whole = outfits.read_text()
+    outfits.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    snapshot = ("import", "tables", "shop", "--snapshot")
+    refused = watch.nights.start(watch.shop, *snapshot)
+    assert refused.ended() == REFUSED, refused.err
+    outfits.write_text(whole)
+    watch.prometheus.wait_for_alert("RecjobImportRefused")
+    watch.run(*snapshot, "--json")
+    watch.prometheus.wait_for_silence("RecjobImportRefused")
+
+
 def test_a_night_held_back(watch: Watch) -> None:
     night = watch.nights.start(watch.shop, "nightly-recommend", variables=SHORT_LISTS)
     assert night.ended() == REFUSED, night.err
