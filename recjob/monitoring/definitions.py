@@ -114,8 +114,7 @@ _DEFINITIONS: Final = (
         JOB_PEAK_MEMORY,
         "gauge",
         ("job",),
-        "Largest resident memory of the job's last run and its child processes, also while it "
-        "runs.",
+        "Largest memory of the job's last run and its child processes, also while it runs.",
     ),
     Definition(
         JOB_PEAK_GPU_MEMORY,
@@ -157,7 +156,7 @@ _DEFINITIONS: Final = (
         "recjob_stage_peak_memory_bytes",
         "gauge",
         ("job", "stage"),
-        "Largest resident memory of the job and its child processes during the stage in that run.",
+        "Largest memory of the job and its child processes during the stage in that run.",
     ),
     Definition(
         "recjob_stage_peak_gpu_memory_bytes",

@@ -1,18 +1,22 @@
-"""Peak memory of a stretch of work: resident memory of this process and its children, and GPU.
+"""Peak memory of a stretch of work, of this process and its children, and of their GPUs.
 
-A thread samples; a peak shorter than a sample's distance can be missed.
+What counts is resident memory that cannot be taken back: not the pages of mapped files, such as the
+packed pictures, which fill whatever is free and go when something else needs it. A thread samples;
+a peak shorter than a sample's distance can be missed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import psutil
 
@@ -22,6 +26,9 @@ SAMPLE_SECONDS = 0.1
 """Reading the sizes of a few processes takes some 50 microseconds."""
 CHILDREN_SECONDS = 1.0
 """Finding the children reads every process of the machine, some milliseconds."""
+KILOBYTE: Final = 1024
+"""Of Linux, which says kB."""
+_HELD: Final = re.compile(rb"^Rss(?:Anon|Shmem):\s+(\d+) kB$", re.MULTILINE)
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Peak:
     """The largest sums seen so far."""
 
     memory_bytes: int = 0
-    """Resident, of this process and its children; memory that they share counts for each."""
+    """Of this process and its children; memory that they share counts for each."""
     gpu_memory_bytes: int | None = None
     """Of the same processes, on all GPUs; None where NVML is absent or does not name them."""
 
@@ -94,7 +101,7 @@ class MemoryMonitor:
                 self._children = self._process.children(recursive=True)
                 self._children_found = now
             processes = [self._process, *self._children]
-            memory = sum(_resident_bytes(process) for process in processes)
+            memory = sum(held_bytes(process) for process in processes)
             gpu = self._gpu.used_bytes({process.pid for process in processes})
             for peak in self._peaks:
                 peak.memory_bytes = max(peak.memory_bytes, memory)
@@ -102,8 +109,14 @@ class MemoryMonitor:
                     peak.gpu_memory_bytes = max(peak.gpu_memory_bytes or 0, gpu)
 
 
-def _resident_bytes(process: psutil.Process) -> int:
+def held_bytes(process: psutil.Process) -> int:
+    """Resident memory of a process without the pages of mapped files; 0 when it has ended.
+
+    All resident memory where the system does not tell them apart.
+    """
     try:
+        if found := _HELD.findall(Path(f"/proc/{process.pid}/status").read_bytes()):
+            return sum(int(kilobytes) for kilobytes in found) * KILOBYTE
         return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0  # it has ended
+    except (OSError, psutil.Error):
+        return 0
