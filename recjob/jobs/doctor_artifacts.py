@@ -36,6 +36,11 @@ MEGABYTE: Final = 10**6
 MOST_NAMED: Final = 3
 """Damaged files that are named; the others are counted."""
 
+MAKE_AGAIN: Final = (
+    "restore them from a backup; or train again for a model, run `compile --model` for ONNX files "
+    "and engines, and for vectors (embeddings-…) remove the file and run `embed`"
+)
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -68,7 +73,7 @@ def artifacts(session: Session) -> Finding:
     if damaged:
         return failure(
             f"not what was registered (sha256 differs): {_named(damaged)}",
-            "restore them from a backup, or make them again: train, compile or embed",
+            MAKE_AGAIN,
         )
     if missing and session.settings.artifacts_url:
         return well(
@@ -78,7 +83,7 @@ def artifacts(session: Session) -> Finding:
     if missing:
         return failure(
             f"missing: {_named(missing)}",
-            "restore them from a backup, or make them again: train, compile or embed",
+            MAKE_AGAIN,
         )
     return well(
         f"{len(there)} files of {len(models)} active models as registered "

@@ -124,8 +124,14 @@ def _note(result: ForgetResult) -> str:
     if result.found:
         return f"the user is forgotten, and imports leave the user out; {NEXT_NIGHT}"
     left = result.texts + result.models + len(result.checkpoints) + result.logs
-    if left or result.night or result.report:
+    something = bool(left or result.night or result.report)
+    if result.forgotten_before and something:
         return "the user was forgotten before; what that had left is gone now"
     if result.forgotten_before:
         return "the user was forgotten before; there was nothing left"
+    if something:
+        return (
+            "the catalog did not know the user; what else named the user no longer does, and "
+            "imports leave the user out from now on"
+        )
     return "nothing was known of this user; imports leave the user out from now on"

@@ -284,6 +284,11 @@ def test_a_user_who_was_never_there_is_kept_out_all_the_same(shop: Shop) -> None
     assert (result.found, result.rows, result.models) == (False, {}, 0)
     assert result.note.startswith("nothing was known of this user")
     assert checkpoint.path.exists()
+    shop.rows("UPDATE job_run SET error = 'no user anybody' WHERE job = 'import'")
+    named = forgotten(shop, "anybody")
+    assert (named.found, named.forgotten_before) == (False, False)
+    assert named.texts > 0
+    assert named.note.startswith("the catalog did not know the user")
     folder = shop.folder / "more"
     folder.mkdir()
     outfit = next(iter(shop.items_of()))

@@ -20,6 +20,7 @@ from recjob.settings import ImageSettings, Settings, SplitSettings
 from recjob.store.catalog_store import read_catalog, read_keys
 from recjob.store.database import Database
 from recjob.store.evaluation_lists import read_given_negatives
+from recjob.store.forgotten import forget_user
 from tests.catalog.polyvore_trees import COUNTS, Tree, write_tree
 
 IMAGES = ImageSettings(size=64, workers=2)
@@ -138,3 +139,19 @@ def test_a_missing_picture_is_quarantined(
     [bad] = result.quarantined
     assert bad.item == tree.names["bottom"][2].removesuffix(".jpg")
     assert bad.reason == "no such file"
+
+
+def test_a_forgotten_user_does_not_come_back(
+    database: Database, database_settings: Settings, tmp_path: Path
+) -> None:
+    tree = write_tree(tmp_path / "set")
+    user, _, _ = tree.positives()[0]
+    before = imported(database, database_settings, tree.folder, tree.users)
+    with database.begin() as connection:
+        assert forget_user(connection, user)["given_negative"] > 0
+    again = imported(database, database_settings, tree.folder, tree.users)
+    assert (again.users.added, again.interactions.added, again.forgotten.users) == (0, 0, 1)
+    assert again.negatives < before.negatives
+    kept = {positive for positive in tree.positives() if positive[0] != user}
+    assert parts_in_database(database) == kept
+    assert {of for of, _, _ in negatives_in_database(database)} == {of for of, _, _ in kept}

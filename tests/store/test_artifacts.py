@@ -81,7 +81,10 @@ def test_files_that_come_later(artifacts: ArtifactFolder) -> None:
         with artifacts.add_file("student-1", "engines/sm89.plan") as path:
             path.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        assert artifacts.file("student-1", "engines/sm89.plan", digest, "compile").read_bytes() == content
+        assert (
+            artifacts.file("student-1", "engines/sm89.plan", digest, "compile").read_bytes()
+            == content
+        )
 
     def fail() -> None:
         with artifacts.add_file("student-1", "engines/sm89.plan") as path:
@@ -90,7 +93,10 @@ def test_files_that_come_later(artifacts: ArtifactFolder) -> None:
 
     with pytest.raises(RuntimeError):
         fail()
-    assert artifacts.file("student-1", "engines/sm89.plan", digest, "compile").read_bytes() == b"newer plan"
+    assert (
+        artifacts.file("student-1", "engines/sm89.plan", digest, "compile").read_bytes()
+        == b"newer plan"
+    )
     with pytest.raises(DataError, match=r"sm89\.plan"):
         artifacts.file("student-1", "engines/sm89.plan", "0" * 64, "compile")
     artifacts.model("student-1", sha256)
