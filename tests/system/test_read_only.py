@@ -6,6 +6,7 @@ the code is a copy of what the Dockerfile copies, and nothing else of the checko
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from recjob.catalog.synthetic import write_demo
+from recjob.settings import load_settings
 from tests.deploy.dockerfile import instructions
 from tests.deploy.manifests import DEPLOY, ROOT
 from tests.fixtures_database import scratch_folder
+from tests.fixtures_shop import SETTINGS
 
 USER = 10001
 ISOLATE = """
@@ -138,3 +142,25 @@ def test_the_database_and_a_settings_file_serve(run: Run, image: Path) -> None:
     assert (listed.returncode, listed.stdout.split()) == (0, ['{"models":', "[]}"]), listed.stderr
     assert {one.name for one in (image / "home").iterdir()} >= {"postgres"}
     assert all(one.lstat().st_uid == USER for one in (image / "home").rglob("*"))
+
+
+@pytest.mark.system
+def test_a_night_and_the_next_start_from_what_is_in_the_home(run: Run, image: Path) -> None:
+    """Trained, compiled, embedded and published; libraries write nothing beside it."""
+    program, settings = str(image / "app" / "cli.py"), image / "recjob.toml"
+    settings.write_text(SETTINGS)
+    wanted = load_settings(settings, {})
+    write_demo(image / "shop", image / "newcomers", wanted.demo, wanted.seed)
+    for words in (
+        ("import", "tables", str(image / "shop")),
+        ("pipeline",),
+        ("embed",),
+        ("nightly-recommend",),
+    ):
+        done = run(program, *words, "--settings", str(settings), "--json")
+        assert done.returncode == 0, (words, done.stderr)
+    night = json.loads(done.stdout)
+    assert (night["new_items"], night["lists"]) == (0, wanted.demo.users + wanted.demo.strangers)
+    found = {one.name for one in (image / "home").iterdir()}
+    locks = {"postgres.users.lock", "postgres.transition.lock"}
+    assert found == {"postgres", "images", "artifacts", "report"} | locks
