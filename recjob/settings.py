@@ -461,8 +461,8 @@ class ScheduleSettings(Section):
     kill_seconds: float = Field(30.0, gt=0)
     """From SIGTERM to SIGKILL, for a job and its own processes."""
     retries: int = Field(3, ge=0)
-    """Further attempts after a fault that a retry may mend (exit codes 1 and 5, a kill). A job that
-    is locked out (exit code 3) is tried again for `wait_hours`."""
+    """Further attempts after a fault that a retry may mend: exit codes 1 and 5, a kill, and 2 of an
+    import, whose export may be late. A job that is locked out (3) is tried for `wait_hours`."""
     backoff_seconds: float = Field(60.0, ge=0)
     """Pause before the first retry."""
     backoff_factor: float = Field(4.0, ge=1)

@@ -181,7 +181,7 @@ class Scheduler:
             row = rows.get(entry.name)
             if entry.name in needed and row is not None and row.outcome in UNSUCCESSFUL:
                 step = entry.steps[-1]
-                run = finished_since(connection, step.job, row.slot, step.folder)
+                run = finished_since(connection, step.job, row.slot, step.reads)
                 if run is not None and run.outcome != "refused":
                     mended[entry.name] = replace(row, outcome="done")
         return mended

@@ -20,6 +20,8 @@ GRACE: Final = timedelta(minutes=1)
 """A look at the clock comes a little after the time; that alone never makes a run too late."""
 FIRST_SEEN: Final = "new in the schedule: begins with its next time"
 TAKEN_OUT: Final = "taken out of the schedule"
+STOPPED: Final = "the scheduler was stopped; the next one takes it up"
+"""Why a run is killed that nobody can blame: it is taken up as often as that happens."""
 UNSUCCESSFUL: Final = ("failed", "killed", "refused")
 
 
@@ -129,7 +131,7 @@ def _notice(
         since = now if known is None else known.since
         waiting.noticed[entry.name] = Noticed(slot, since, None)
     elif known is None and row.outcome in ("running", "killed") and row.slot >= earliest:
-        if row.attempts <= settings.retries + len(entry.steps):
+        if row.reason == STOPPED or row.attempts <= settings.retries + len(entry.steps):
             waiting.noticed[entry.name] = Noticed(row.slot, now, None)
         elif row.outcome == "running":
             return Skip(entry, row.slot, f"cut short after {row.attempts} attempts", "killed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -37,8 +37,9 @@ class Step:
 
     job: str
     arguments: tuple[str, ...]
-    folder: Path | None = None
-    """Of an import: the folder, since the import of another one is another thing."""
+    reads: Mapping[str, str | bool] | None = None
+    """Of an import: parameters of its runs, since the import of another folder, or not of all that
+    the shop has, is another thing."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def program(settings_file: Path | None) -> CommandBuilder:
 def _import_steps(schedule: ScheduleSettings) -> tuple[Step, ...]:
     options = ("--snapshot",) if schedule.import_snapshot else ()
     arguments = ("import", "tables", schedule.import_folder, *options)
-    return (Step("import", arguments, Path(schedule.import_folder)),)
+    reads: dict[str, str | bool] = {"folder": str(Path(schedule.import_folder).resolve())}
+    if schedule.import_snapshot:
+        reads["snapshot"] = True
+    return (Step("import", arguments, reads),)
 
 
 def _training(job: str) -> Step:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from recjob.errors import LockedError, RecjobError, RefusedError, TemporaryError
+from recjob.errors import LockedError, RecjobError, RefusedError, TemporaryError, UserError
 from recjob.jobs.home import LOGS_FOLDER
+from recjob.jobs.schedule_due import STOPPED
 from recjob.jobs.schedule_entries import SECONDS_PER_HOUR, CommandBuilder, Entry, Step
 from recjob.jobs.schedule_process import POLL_SECONDS, Cut, Outcome, run_command
 from recjob.jobs.schedule_state import SERVICE_LOG
@@ -188,7 +189,7 @@ class EntryRun:
                 pause = min(pause, LONGEST_LOCK_PAUSE_SECONDS)
             elif outcome.code == RefusedError.exit_code:
                 return _Result("refused", f"{step.job}: {outcome.last_line}")
-            elif (outcome.code > 0 and outcome.code not in RETRIED) or retries == schedule.retries:
+            elif not _may_mend(step, outcome.code) or retries == schedule.retries:
                 return _Result("failed", what)
             else:
                 retries += 1
@@ -199,7 +200,7 @@ class EntryRun:
     def _finished(self, step: Step, since: datetime) -> FinishedRun | None:
         """The run of this step that the ledger has since then, whoever started it."""
         with self._site.database.connect() as connection:
-            run = finished_since(connection, step.job, since, step.folder)
+            run = finished_since(connection, step.job, since, step.reads)
         if run is not None and run.outcome == "refused" and step.job != GATE:
             return None
         return run
@@ -230,13 +231,17 @@ class Done:
     """A command that ended well and has no row in the ledger."""
 
 
-STOPPED: Final = "the scheduler was stopped; the next one takes it up"
-
-
 def log_file(home: Path, entry: str, slot: datetime, attempt: int) -> Path:
     """Where the output of an attempt goes."""
     name = f"{slot.astimezone(UTC).strftime(SLOT_NAME)}-{attempt}.log"
     return home / LOGS_FOLDER / entry / name
+
+
+def _may_mend(step: Step, code: int) -> bool:
+    """Whether another attempt may end otherwise."""
+    if code == UserError.exit_code and step.reads:
+        return True  # the shop's export may be late, or be written just now
+    return code < 0 or code in RETRIED
 
 
 def _code(code: int) -> str:

@@ -6,9 +6,10 @@ that says 'running' belongs to the host and pid in it until another leader takes
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,18 +132,21 @@ def last_schedule_rows(connection: Connection) -> dict[str, ScheduleRow]:
 
 
 def finished_since(
-    connection: Connection, job: str, since: datetime, folder: Path | None = None
+    connection: Connection,
+    job: str,
+    since: datetime,
+    parameters: Mapping[str, str | bool] | None = None,
 ) -> FinishedRun | None:
     """The newest run of a job that started at or after `since` and has a result; None: there is
-    none. With `folder` only imports of that folder count."""
+    none. With `parameters` only runs that have them count."""
     row = connection.execute(
         text(
             "SELECT run_id, started, outcome, error FROM job_run WHERE job = :job "
             "AND started >= :since AND outcome IN ('done', 'refused', 'skipped') "
-            "AND (cast(:folder AS text) IS NULL OR parameters ->> 'folder' = :folder) "
+            "AND parameters @> cast(:parameters AS jsonb) "
             "ORDER BY run_id DESC LIMIT 1"
         ),
-        {"job": job, "since": since, "folder": None if folder is None else str(folder.resolve())},
+        {"job": job, "since": since, "parameters": json.dumps(dict(parameters or {}))},
     ).one_or_none()
     return None if row is None else FinishedRun(**row._mapping)
 

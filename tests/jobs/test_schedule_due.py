@@ -7,7 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recjob.jobs.schedule_due import FIRST_SEEN, TAKEN_OUT, Running, Skip, Start, Waiting, plan
+from recjob.jobs.schedule_due import (
+    FIRST_SEEN,
+    STOPPED,
+    TAKEN_OUT,
+    Running,
+    Skip,
+    Start,
+    Waiting,
+    plan,
+)
 from recjob.jobs.schedule_entries import schedule_entries
 from recjob.settings import ScheduleSettings, Settings
 from recjob.store.ledger import Outcome
@@ -192,6 +201,14 @@ def test_a_run_that_is_always_cut_short_is_given_up(night: Night) -> None:
     assert night.at(tuesday(3)) == ["skip nightly 02 02:00: cut short after 5 attempts"]
     assert night.rows["nightly"].outcome == "killed"
     assert night.at(tuesday(3.1)) == []
+
+
+def test_a_run_is_taken_up_after_any_number_of_stops(night: Night) -> None:
+    night.put("import", tuesday(1))
+    night.put("embed", tuesday(1.5))
+    night.put("nightly", tuesday(2), "killed", STOPPED)
+    night.rows["nightly"] = replace(night.rows["nightly"], attempts=99)
+    assert night.at(tuesday(3)) == ["start nightly 02 02:00"]
 
 
 def test_a_failed_run_waits_for_its_next_time(night: Night) -> None:

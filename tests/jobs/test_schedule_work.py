@@ -52,7 +52,7 @@ class Shell:
         with self.database.connect() as connection:
             return last_schedule_rows(connection)[name]
 
-    def ledger(self, job: str, outcome: str, hours: float = 1, **parameters: str) -> None:
+    def ledger(self, job: str, outcome: str, hours: float = 1, **parameters: str | bool) -> None:
         """A run of a job, so many hours ago, that somebody else started."""
         with self.database.begin() as connection:
             connection.execute(
@@ -105,9 +105,23 @@ def test_a_fault_that_stays(shell: Shell) -> None:
 
 
 def test_the_users_mistake_is_not_tried_again(shell: Shell) -> None:
+    shell.scripts["embed"] = "echo 'error: no such key'; exit 2"
+    row = shell.run("embed")
+    assert (row.outcome, row.attempts) == ("failed", 1)
+    assert row.reason == "embed ended with exit code 2: no such key"
+
+
+def test_an_export_that_is_late_is_waited_for(shell: Shell) -> None:
+    export = shell.folder / "export"
+    shell.scripts["import"] = f"test -e {export} || {{ touch {export}; exit 2; }}"
+    row = shell.run("import")
+    assert (row.outcome, row.attempts) == ("done", 2)
+
+
+def test_an_export_that_never_comes(shell: Shell) -> None:
     shell.scripts["import"] = "echo 'error: no such folder'; exit 2"
     row = shell.run("import")
-    assert (row.outcome, row.attempts) == ("failed", 1)
+    assert (row.outcome, row.attempts) == ("failed", 3)
     assert row.reason == "import ended with exit code 2: no such folder"
 
 
@@ -196,11 +210,14 @@ def test_what_came_before_or_failed_does_not_count(
     assert shell.run("embed").outcome == "done"
 
 
-def test_an_import_of_another_folder_does_not_count(shell: Shell) -> None:
-    shell.ledger("import", "done", folder="/elsewhere")
+def test_an_import_of_another_folder_or_of_a_part_does_not_count(shell: Shell) -> None:
+    folder = str(Path("shop").resolve())
+    shell.ledger("import", "done", folder="/elsewhere", snapshot=True)
+    shell.ledger("import", "done", folder=folder, snapshot=False)
     assert shell.run("import").outcome == "done"
-    shell.ledger("import", "done", folder=str(Path("shop").resolve()))
+    shell.ledger("import", "done", folder=folder, snapshot=True)
     assert shell.run("import").attempts == 1, "the second run started nothing"
+    assert shell.run("import", import_snapshot=False).attempts == 1
 
 
 def test_a_run_that_was_cut_short_goes_on_with_what_is_missing(shell: Shell) -> None:
@@ -245,7 +262,7 @@ def test_a_dead_run_is_not_waited_for(shell: Shell) -> None:
 def test_the_gates_verdict_stands_and_a_refused_import_is_tried_again(shell: Shell) -> None:
     for job, outcome in (("distill", "done"), ("compile", "done"), ("gate", "refused")):
         shell.ledger(job, outcome)
-    shell.ledger("import", "refused", folder=str(Path("shop").resolve()))
+    shell.ledger("import", "refused", folder=str(Path("shop").resolve()), snapshot=True)
     row = shell.run("student")
     assert (row.outcome, row.reason) == ("refused", "gate: worse than before")
     assert shell.run("import").outcome == "done"
