@@ -59,9 +59,10 @@ class ImageSettings(Section):
 class SplitSettings(Section):
     """Which positives train, validate and test (Sec. 4.1.1: 9:2:2, validation halved)."""
 
-    kind: Literal["hash", "files", "item-disjoint", "time"] = "hash"
-    """hash: by a keyed hash of user and item set, so that a growing catalog moves nothing; files:
-    as the data say (column `part`); item-disjoint: no item of a user's test outfits among that
+    kind: Literal["auto", "hash", "files", "item-disjoint", "time"] = "auto"
+    """auto: as the data say (column `part`), and by hash where they say nothing; hash: by a keyed
+    hash of user and item set, so that a growing catalog moves nothing; files: as the data say, and
+    what they say nothing of trains; item-disjoint: no item of a user's test outfits among that
     user's training items, as far as the data allow; time: each user's newest outfits test."""
     key: str = "recjob"
     """Key of the hash that assigns a positive to its part."""

@@ -42,6 +42,7 @@ class Part(IntEnum):
 def split_parts(catalog: Catalog, settings: SplitSettings) -> Int8Array:
     """(n_positives,) the `Part` of each positive, or LEFT_OUT.
 
+    - auto: as the data say, and by hash where they say nothing.
     - hash: by a keyed hash of the user's id and the outfit's set of item ids alone, so that
       whatever else the catalog gains or loses, and whatever the outfit is called, a positive
       stays where it is.
@@ -50,15 +51,18 @@ def split_parts(catalog: Catalog, settings: SplitSettings) -> Int8Array:
     - time: of each user's outfits the newest test, those before validate; one without a time
       trains.
 
-    Shares hold on average, not exactly. Except by hash, where it cannot happen, a user's outfit
-    whose equal (another outfit of the same items) is in a later part is left out.
+    Shares hold on average, not exactly. Except by hash alone, where it cannot happen, a user's
+    outfit whose equal (another outfit of the same items) is in a later part is left out.
 
     Raises DataError where the data lack what `settings.kind` goes by.
     """
     hashes = _positive_hashes(catalog, settings.key)
-    if settings.kind == "hash":
+    given = catalog.positive_part if settings.kind == "auto" else None
+    if settings.kind == "hash" or (settings.kind == "auto" and given is None):
         return _by_fraction(fractions(hashes), settings)
-    if settings.kind == "files":
+    if given is not None:
+        parts = np.where(given == NO_PART, _by_fraction(fractions(hashes), settings), given)
+    elif settings.kind == "files":
         parts = _files_parts(catalog)
     elif settings.kind == "time":
         parts = _coarse(_time_places(catalog, hashes, settings), settings)
@@ -73,6 +77,22 @@ def split_parts(catalog: Catalog, settings: SplitSettings) -> Int8Array:
     parts = np.where(parts == ANY_VALIDATION, halves, parts).astype(np.int8)
     parts[_has_later_equal(catalog, parts)] = LEFT_OUT
     return parts
+
+
+def brings_split(catalog: Catalog, settings: SplitSettings) -> bool:
+    """Whether the split is one that the data bring; then they may bring its negatives, too."""
+    return settings.kind == "files" or (
+        settings.kind == "auto" and catalog.positive_part is not None
+    )
+
+
+def split_name(catalog: Catalog, settings: SplitSettings) -> str:
+    """The kind of split, for a reader; of `auto`, what it comes to with these data."""
+    if settings.kind != "auto":
+        return settings.kind
+    if catalog.positive_part is None:
+        return "hash"
+    return "files, else hash" if (catalog.positive_part == NO_PART).any() else "files"
 
 
 def part_positives(catalog: Catalog, parts: Int8Array, *wanted: Part) -> Int32Array:

@@ -26,8 +26,8 @@ def import_polyvore_command(
 
     python cli.py import polyvore ../polyvore --users 630
 
-    Checks every file before it writes. split.kind = "files" takes the parts as the files say. 53
-    and 32 are newcomers: import them after 630 and 519.
+    Checks every file before it writes. The parts are those of the files unless
+    split.kind says otherwise. 53 and 32 are newcomers: import them after 630 and 519.
     """
     from recjob.jobs.import_polyvore import import_polyvore
     from recjob.jobs.start import start_job

@@ -83,9 +83,6 @@ def paper(
         raise UserError("--quick is a settings file of its own; leave out --quick or --settings")
     chosen = load_settings(QUICK_FILE if quick else settings)
     chosen = _overridden(chosen, epochs, teacher_epochs, repeats)
-    if users is not None and "kind" not in chosen.split.model_fields_set:
-        files = chosen.split.model_copy(update={"kind": "files"})  # Polyvore-U brings its split
-        chosen = chosen.model_copy(update={"split": files})
     order = Order(
         wanted_names(what),
         Source(data, users, cold),

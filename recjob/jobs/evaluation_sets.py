@@ -16,7 +16,7 @@ from recjob.catalog.evaluation_lists import (
     usable_rows,
 )
 from recjob.catalog.negatives import KnownPositives
-from recjob.catalog.split import Part
+from recjob.catalog.split import Part, brings_split, split_name
 from recjob.catalog.split_report import split_report
 from recjob.jobs.runner import JobContext
 from recjob.jobs.workspace import Shop
@@ -57,8 +57,8 @@ def stored_lists(
     """One list per positive of `part`, of `users` alone where they are given.
 
     A list that is stored is used as it is, however the catalog has grown since; the others are
-    drawn as `catalog.evaluation_lists` does and stored. With `split.kind` = "files" the negatives
-    that the data brought come first.
+    drawn as `catalog.evaluation_lists` does and stored. Where the split is one that the data
+    brought, their negatives come first.
     """
     settings, catalog = context.settings, shop.catalog
     n_negatives = settings.evaluation.negatives_per_positive
@@ -67,7 +67,7 @@ def stored_lists(
     rows = usable_rows(catalog, of_part)
     with context.database.begin() as connection:
         given = None
-        if settings.split.kind == "files":
+        if brings_split(catalog, settings.split):
             given = read_given_negatives(connection, catalog, shop.keys)
         drawer = ListDrawer(
             catalog, parts, part, n_negatives, settings.seed, HARD_SHARES[kind], given
@@ -96,7 +96,7 @@ def stored_lists(
         drawn=of_drawn.size - redrawn,
         redrawn=redrawn,
     )
-    log.info("split %s: %s", settings.split.kind, split_report(catalog, parts))
+    log.info("split %s: %s", split_name(catalog, settings.split), split_report(catalog, parts))
     log.info(
         "evaluation lists (%s, %s): %d as stored, %d drawn, %d drawn anew, %d positives without",
         part.name.lower().replace("_", " "),

@@ -12,7 +12,7 @@ from recjob.jobs.runner import JobContext
 def import_polyvore(context: JobContext, folder: Path, users: int) -> ImportResult:
     """Check every file, decode the pictures, then write the catalog in one transaction.
 
-    With `split.kind = "files"` the parts and the evaluation's negatives are the files'.
+    With `split.kind` = "auto" or "files" the parts and the evaluation's negatives are the files'.
 
     Raises DataError with file, line and column of the first mistake; then nothing is imported.
     """

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from recjob import __version__
 from recjob.catalog.disk import replace_file
+from recjob.catalog.split import split_name
 from recjob.errors import RecjobError, UserError
 from recjob.paper.artifact import KEY, write_artifact
 from recjob.paper.catalogue import MODULES, ArtifactModule, artifact_module
@@ -154,7 +155,7 @@ def provenance(study: Study, key: str, specs: list[RunSpec]) -> dict[str, Any]:
     name = study.folder.name if study.users is None else f"{study.folder.name}-{study.users}"
     return {
         "data": f"{name} ({catalog.n_users} users, {len(catalog.positives)} positives)",
-        "split": settings.split.kind,
+        "split": split_name(catalog, settings.split),
         "evaluation lists": f"seed {settings.seed}, "
         f"{settings.evaluation.negatives_per_positive} negatives per positive",
         "seeds": seeds,

@@ -8,7 +8,7 @@ from typing import Final
 from recjob.catalog.evaluation_lists import HARD_SHARES
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.catalog.given_negatives import given_negatives
-from recjob.catalog.split import Part
+from recjob.catalog.split import Part, brings_split
 from recjob.errors import DataError
 from recjob.paper.lists import LISTS_FOLDER, StudyLists, digest_of
 from recjob.paper.run import ListKind
@@ -47,7 +47,8 @@ def open_study(source: Source, out: Path, settings: Settings, progress: Progress
     if cold is not None:
         cold_shops = {size: pack(cold, out, size, settings, progress) for size in set(sizes)}
         newcomers = Newcomers(*(cold_shops[size] for size in sizes))
-    given = given_negatives(data.catalog, tables) if settings.split.kind == "files" else None
+    brought = brings_split(data.catalog, settings.split)
+    given = given_negatives(data.catalog, tables) if brought else None
     drawn = StudyLists(out / LISTS_FOLDER, data, given, settings)
     lists = {kind: drawn.of(f"test-{kind}", Part.TEST, HARD_SHARES[kind]) for kind in TEST_LISTS}
     validation = drawn.of("validation", Part.VALIDATION_STUDENT, HARD_SHARES["random"])

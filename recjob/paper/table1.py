@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from recjob.catalog.catalog import PADDING, Catalog, Int32Array
-from recjob.catalog.split import Part, part_positives
+from recjob.catalog.split import Part, part_positives, split_name
 from recjob.paper.artifact import Artifact, Cell, Table
 from recjob.paper.run_spec import RunSpec
 from recjob.paper.study import Study
@@ -58,7 +58,8 @@ def build(study: Study) -> Artifact:
         f"{data.users.size} of the {catalog.n_users} users have enough training positives "
         f"({study.settings.users.min_training_positives}) for a vector of their own.",
         "Shared items: share of the test outfits that share an item with a training outfit of the "
-        f"same user, under the split {study.settings.split.kind!r}. The paper has none of these.",
+        f"same user, under the split {split_name(catalog, study.settings.split)!r}. The paper has "
+        "none of these.",
     ]
     if bad:
         notes.append(f"{bad} items have no usable picture and are left out with their outfits.")

@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 
 from recjob.catalog.catalog import ANY_VALIDATION, NO_PART, NO_TIME, Catalog, Int8Array
 from recjob.catalog.negatives import KnownPositives, RandomNegatives, hard_negatives
-from recjob.catalog.split import LEFT_OUT, Part, part_positives, split_parts
+from recjob.catalog.split import (
+    LEFT_OUT,
+    Part,
+    brings_split,
+    part_positives,
+    split_name,
+    split_parts,
+)
 from recjob.catalog.split_report import split_report
 from recjob.errors import DataError
 from recjob.settings import SplitSettings
 from tests.catalog.shops import item_set, place, random_shop
 
-Kind = Literal["hash", "files", "item-disjoint", "time"]
+Kind = Literal["auto", "hash", "files", "item-disjoint", "time"]
 KINDS = get_args(Kind)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -192,6 +199,25 @@ def test_files_as_the_data_say() -> None:
     other = split_parts(catalog, SplitSettings(kind="files", key="another"))
     assert (other[clear] == parts[clear]).all()
     assert (other != parts).any(), "the key halves the validation part"
+
+
+def test_by_default_the_data_say_and_the_hash_what_they_do_not() -> None:
+    catalog = place([[number] for number in range(60)], [0] * 60, [list(range(60))])
+    hashed = split_parts(catalog, SplitSettings(kind="hash"))
+    np.testing.assert_array_equal(split_parts(catalog, SplitSettings()), hashed)
+    assert split_name(catalog, SplitSettings()) == "hash"
+    assert not brings_split(catalog, SplitSettings())
+    given = np.array([0, 3, ANY_VALIDATION, NO_PART] * 15, np.int8)
+    catalog = dataclasses.replace(catalog, positive_part=given)
+    parts = split_parts(catalog, SplitSettings())
+    said = given != NO_PART
+    np.testing.assert_array_equal(parts[said], split(catalog, "files")[said])
+    np.testing.assert_array_equal(parts[~said], hashed[~said])
+    assert len(set(hashed[~said].tolist())) > 1
+    assert split_name(catalog, SplitSettings()) == "files, else hash"
+    assert brings_split(catalog, SplitSettings())
+    assert split_name(catalog, SplitSettings(kind="hash")) == "hash"
+    assert not brings_split(catalog, SplitSettings(kind="hash"))
 
 
 def test_an_equal_outfit_in_a_later_part_is_left_out_of_the_earlier() -> None:

@@ -199,8 +199,10 @@ def test_the_datas_own_negatives(
     assert len(named) == 4
     _, half = listed("half", split=files)
     assert half["u0", frozenset({"i16", "i17"})][2] == frozenset({"i3"})
+    _, by_default = listed(split=SplitSettings())
+    assert by_default["u0", frozenset({"i16", "i17"})][:2] == own[:2]
     # By hash the data's negatives have no part in it.
-    _, hashed = listed()
+    _, hashed = listed(split=SplitSettings(kind="hash"))
     assert frozenset({"i20"}) not in {row for rows in hashed.values() for row in rows}
 
 
