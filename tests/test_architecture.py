@@ -16,10 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "recjob"
 
-BASE = {"errors", "settings"}
+BASE = {"errors", "settings", "version"}
 SCIENCE = {"model", "catalog", "evaluation", "inference", "ranking", "training", "baselines"}
 MAY_USE = {
     "errors": set[str](),
+    "version": set[str](),
     "settings": {"errors"},
     "logs": BASE,
     "catalog": BASE,

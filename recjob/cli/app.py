@@ -37,6 +37,7 @@ from recjob.cli.upkeep import forget_command, retention_command
 from recjob.errors import RecjobError, UserError
 from recjob.logs import say
 from recjob.settings import load_settings
+from recjob.version import code_version
 
 if TYPE_CHECKING:
     from recjob.jobs.pipeline import PipelineResult
@@ -124,8 +125,14 @@ def main() -> None:
             raise
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(code_version())
+        raise typer.Exit
+
+
 @app.callback()
-def _logging_options(
+def _options_of_all(
     log_format: Annotated[
         Literal["text", "json"] | None,
         typer.Option(
@@ -140,9 +147,18 @@ def _logging_options(
             callback=lambda value: logs.choose(level=value),
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the release and a digest of its sources, and end.",
+        ),
+    ] = False,
 ) -> None:
     # The options take effect while the command line is read, for what is wrong with the rest.
-    del log_format, log_level
+    del log_format, log_level, version
 
 
 @app.command()

@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recjob import __version__
 from recjob.catalog.catalog import Catalog
 from recjob.catalog.fingerprint import data_fingerprint
 from recjob.errors import DataError, one_line
 from recjob.settings import Settings
 from recjob.store.artifacts import Role, new_model_id
 from recjob.training.fit import TrainedModel
+from recjob.version import code_version
 
 RECORD_FILE = "training.json"
 
@@ -56,7 +56,7 @@ def new_record(
         data_fingerprint=data_fingerprint(catalog),
         metrics=metrics,
         seed=settings.seed,
-        code_version=__version__,
+        code_version=code_version(),
     )
 
 

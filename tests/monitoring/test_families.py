@@ -12,7 +12,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from recjob import __version__
 from recjob.monitoring.definitions import JOB_OUTCOMES, METRICS
 from recjob.monitoring.families import (
     SchedulerFigures,
@@ -32,6 +31,7 @@ from recjob.monitoring.snapshot import (
     PublishedFigures,
     StageFigures,
 )
+from recjob.version import code_version
 
 NIGHT = "nightly-recommend"
 
@@ -308,4 +308,4 @@ def test_openmetrics_says_the_same(samples: Samples) -> None:
         for sample in family.samples
     }
     assert found == samples
-    assert any(dict(labels).get("version") == __version__ for _, labels in found)
+    assert any(dict(labels).get("version") == code_version() for _, labels in found)
