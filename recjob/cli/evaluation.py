@@ -236,18 +236,21 @@ def _print_comparison(result: CompareResult) -> None:
     table = _table(
         f"A {result.a}, B {result.b}: {result.positives} test positives of {result.users} users, "
         f"{result.negatives} negatives",
-        "metric",
-        *("A", "B", "A - B", "A better", "B better", "equal", "p"),
+        "",
+        *(row.metric for row in result.differences),
     )
-    for row in result.differences:
-        table.add_row(
-            row.metric,
-            _number(row.mean_a),
-            _number(row.mean_b),
-            _with_interval(row.difference, row.interval, sign="+"),
-            *(f"{share:.1%}" for share in (row.better, row.worse, row.equal)),
-            _number(row.p_value),
-        )
+    # Metrics beside each other: in a row each, their intervals are too wide for a terminal.
+    rows = result.differences
+    for name, cells in (
+        ("A", [_number(row.mean_a) for row in rows]),
+        ("B", [_number(row.mean_b) for row in rows]),
+        ("A - B", [_with_interval(row.difference, row.interval, sign="+") for row in rows]),
+        ("A better", [f"{row.better:.1%}" for row in rows]),
+        ("B better", [f"{row.worse:.1%}" for row in rows]),
+        ("equal", [f"{row.equal:.1%}" for row in rows]),
+        ("p", [_number(row.p_value) for row in rows]),
+    ):
+        table.add_row(name, *cells)
     Console().print(table)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -60,6 +62,39 @@ class Bootstrap:
         outside = (1 - self.confidence) / 2
         low, high = np.quantile(samples, [outside, 1 - outside])
         return float(low), float(high)
+
+    def widening(self, n: int) -> float:
+        """How many times wider an interval of the mean of `n` values ought to be; 1 for many.
+
+        Percentiles of resampled means forget that so few values tell little of their own spread:
+        an interval of the normal distribution's shape and of the spread's biased estimate. This
+        makes it one of Student's (Hesterberg, 2015, Sec. 5.3). `n`: 2 or more.
+        """
+        inside = (1 + self.confidence) / 2
+        normal = NormalDist().inv_cdf(inside)
+        return student_quantile(inside, n - 1) / normal * math.sqrt(n / (n - 1))
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Quantile of Student's t, for probabilities of 0.5 to 0.995 good to 1 %.
+
+    Exact for 1 and 2 degrees of freedom, else the expansion about the normal distribution's
+    (Abramowitz and Stegun, 26.7.5).
+    """
+    if freedom == 1:
+        return math.tan(math.pi * (probability - 0.5))
+    if freedom == 2:
+        centred = 2 * probability - 1
+        return centred * math.sqrt(2 / (1 - centred**2))
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92_160,
+    )
+    return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
 def sign_flip_p(differences: FloatArray, seed: int) -> float:

@@ -72,12 +72,8 @@ def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult
             return SkippedResult(skipped=_nothing_new(active_row))
         if compiled_student(context, row) is None and not force:
             raise UserError(f"{row.model_id} was not compiled; run `python cli.py compile` first")
-        if of_other_split(row.settings, settings) and not force:
-            raise UserError(
-                f"{row.model_id} was trained with another [split], so it may have learned from "
-                "positives that test it here; run `python cli.py train-teacher`, `distill` and "
-                "`compile`"
-            )
+        if not force:
+            _check_split(context, row)
         candidate = Student(row, load_recommender_of(context, row))
         active = None
         if active_row is not None:
@@ -114,6 +110,20 @@ def gate(context: JobContext, force: bool = False) -> GateResult | SkippedResult
         checks=checks,
         next=what_next(row),
     )
+
+
+def _check_split(context: JobContext, row: ModelRow) -> None:
+    """UserError where the candidate or its teacher was trained with another split."""
+    with context.database.connect() as connection:
+        taught = [] if row.parent is None else [model(connection, row.parent)]
+    for seen in (row, *taught):
+        if of_other_split(seen.settings, context.settings):
+            of_whom = "" if seen is row else f", the teacher of {row.model_id},"
+            raise UserError(
+                f"{seen.model_id}{of_whom} was trained with another [split], so it may have "
+                "learned from positives that test here; run `python cli.py train-teacher`, "
+                "`distill` and `compile`"
+            )
 
 
 def _measure(context: JobContext, shop: Shop, ranking: Ranking) -> Measurements:

@@ -40,7 +40,7 @@ class Measurements:
 
     auc: Lead | str
     """Beside the active student, on the lists of the users whom both know."""
-    popularity: Lead
+    popularity: Lead | str
     """Beside popularity, on the lists of the users whom the candidate knows."""
     cold_start: Beside | str
     """AUC of newcomers to both."""
@@ -130,7 +130,9 @@ def _auc(found: Lead | str, settings: GateSettings) -> Check:
     )
 
 
-def _popularity(found: Lead, settings: GateSettings) -> Check:
+def _popularity(found: Lead | str, settings: GateSettings) -> Check:
+    if isinstance(found, str):
+        return _not_measured("popularity", found)
     return Check(
         name="popularity",
         passed=found.low > settings.min_popularity_lead,

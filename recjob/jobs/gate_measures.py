@@ -108,7 +108,7 @@ class Ranking:
             return NOBODY
         return self._lead(*self._metrics)
 
-    def popularity(self) -> Lead:
+    def popularity(self) -> Lead | str:
         """Beside popularity, on the lists of all users whom the candidate knows."""
         training = part_positives(self._shop.catalog, self._parts, Part.TRAIN)
         lists = self._own_lists
@@ -202,11 +202,17 @@ class Ranking:
             self._context.settings.embed.batch_size,
         )
 
-    def _lead(self, own: GroupedMetrics, other: GroupedMetrics) -> Lead:
-        differences = paired_differences(own, other, bootstrap_of(self._context.settings))
+    def _lead(self, own: GroupedMetrics, other: GroupedMetrics) -> Lead | str:
+        n = len(own.group)
+        if n == 1:
+            return "one user is no sample"
+        bootstrap = bootstrap_of(self._context.settings)
+        differences = paired_differences(own, other, bootstrap)
         found: PairedDifference = next(row for row in differences if row.metric == "auc")
         # Without evaluation.bootstrap_draws the mean has to do.
-        low = found.difference if found.interval is None else found.interval[0]
+        low = found.difference
+        if found.interval is not None:
+            low -= bootstrap.widening(n) * (found.difference - found.interval[0])
         return Lead(found.mean_a, found.mean_b, low)
 
     def _teacher(self, row: ModelRow, loaded: dict[str, ModelVectors]) -> ModelVectors | str:

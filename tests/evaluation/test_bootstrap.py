@@ -6,9 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from recjob.evaluation import bootstrap
-from recjob.evaluation.bootstrap import Bootstrap, sign_flip_p
+from recjob.evaluation.bootstrap import Bootstrap, sign_flip_p, student_quantile
 
 RNG = np.random.default_rng(0)
 
@@ -22,6 +23,33 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
         hits += interval[0] <= 2.0 <= interval[1]
     # Percentile intervals of skewed data hold a little less than they say.
     assert 0.84 < hits / 300 < 0.93
+
+
+@pytest.mark.parametrize("users", [2, 3, 5, 10])
+def test_widened_intervals_of_few_users_lie_as_seldom_above_nothing_as_they_say(users: int) -> None:
+    sampling = Bootstrap(300, 0.9, seed=1)
+    above = {"as it is": 0, "widened": 0}
+    for trial in range(400):
+        values = np.random.default_rng(trial).normal(0, 1, (users, 1))
+        [interval] = sampling.intervals(values)
+        assert interval is not None
+        below = values.mean() - interval[0]
+        above["as it is"] += interval[0] > 0
+        above["widened"] += values.mean() > sampling.widening(users) * below
+    # 5 % is what is allowed; percentiles of few users are also too narrow in ways besides.
+    assert above["widened"] / 400 < 0.09
+    assert above["widened"] < above["as it is"]
+
+
+def test_of_many_users_an_interval_is_wide_enough() -> None:
+    assert 1 < Bootstrap(1, 0.95, seed=0).widening(5000) < 1.001
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30, 1000])
+@pytest.mark.parametrize("probability", [0.75, 0.9, 0.975, 0.995])
+def test_quantiles_of_students_t(freedom: int, probability: float) -> None:
+    exact = t.ppf(probability, freedom)
+    assert student_quantile(probability, freedom) == pytest.approx(exact, rel=0.01)
 
 
 def test_resampled_means_spread_like_the_mean() -> None:

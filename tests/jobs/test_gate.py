@@ -218,6 +218,12 @@ def test_a_student_of_another_split(shop: Shop, command: Run) -> None:
     message = command("gate", **options).error(2)
     assert message.startswith(f"{name} was trained with another [split], so it may have learned")
     assert statuses(shop) == {before: "active", name: "candidate"}
+    shop.rows(
+        "UPDATE model SET settings = jsonb_set(settings, '{split,key}', '\"older\"') "
+        "WHERE role = 'teacher'"
+    )
+    at_home = {"folder": shop.folder, "variables": shop.variables}
+    assert f", the teacher of {name}, was trained" in command("gate", **at_home).error(2)
     ended = command("evaluate", "--json", **options)
     for row in (before, ended.json["teacher"]):
         assert f"{row} was trained with another [split]" in ended.err
