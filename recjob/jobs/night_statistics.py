@@ -102,15 +102,17 @@ def broken_limit(
     return None
 
 
-def score_shift(now: Mapping[str, Any], last: Mapping[str, Any] | None) -> float | None:
-    """The index of a run's scores against those of the last run, whatever their models.
+def score_shift(now: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`score_shift`, the index of a run's scores against those of the last run, and `same_model`.
 
-    None where there is none to compare with. (Models rank alike on different scales, so a new one
-    shifts the scores without harm; a limit asks only where it is the same.)
+    Both None where there is none to compare with. Models rank alike on different scales, so a new
+    one shifts the scores without harm; a limit asks only where it is the same.
     """
     if last is None or "score_histogram" not in last:
-        return None
-    return stability_index(np.asarray(last["score_histogram"]), np.asarray(now["score_histogram"]))
+        return {"score_shift": None, "same_model": None}
+    histograms = np.asarray(last["score_histogram"]), np.asarray(now["score_histogram"])
+    same = now["model"] == last["model"]
+    return {"score_shift": stability_index(*histograms), "same_model": same}
 
 
 def stability_index(before: NDArray[Any], after: NDArray[Any]) -> float:

@@ -229,7 +229,7 @@ def _publish(context: JobContext, statistics: Mapping[str, Any], work: ShardWork
             database,
             run_id,
             shown=context.settings.nightly.k,
-            statistics={**statistics, "score_shift": score_shift(statistics, before)},
+            statistics={**statistics, **score_shift(statistics, before)},
             held=held,
         )
         return held

@@ -230,9 +230,9 @@ _DEFINITIONS: Final = (
     Definition(
         "recjob_score_drift_psi",
         "gauge",
-        (),
+        ("model",),
         "Population stability index of the published run's scores against the run that was "
-        "published before, whatever the models.",
+        "published before; `model`: whether the same scored it or another, whose scale is its own.",
     ),
     Definition(
         "recjob_catalog_items",

@@ -178,9 +178,11 @@ def _add_night(families: _Families, snapshot: MetricsSnapshot) -> None:
             ("recjob_published_lists", "lists"),
             ("recjob_candidates", "candidates"),
             ("recjob_catalog_coverage_ratio", "coverage"),
-            ("recjob_score_drift_psi", "score_shift"),
         ):
             families.add(name, statistics.get(key))
+        # A run of an older version does not say whether another model scored the one before.
+        model = "another" if statistics.get("same_model") is False else "same"
+        families.add("recjob_score_drift_psi", statistics.get("score_shift"), model=model)
         for kind, count in statistics.get("users", {}).items():
             families.add("recjob_users", count, kind=kind)
         for reason, count in statistics.get("filtered", {}).items():

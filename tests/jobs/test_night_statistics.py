@@ -114,10 +114,12 @@ def test_the_index_by_hand() -> None:
 def test_the_shift_is_told_also_where_models_differ() -> None:
     last = {"model": "a", "score_histogram": [50, 50]}
     now = {"model": "b", "score_histogram": [80, 20]}
-    assert score_shift(now, last) == pytest.approx(stability_index(*np.array([[5, 5], [8, 2]])))
-    assert score_shift(now, now) == 0
-    assert score_shift(now, None) is None
-    assert score_shift(now, {"lists": 3}) is None  # written by an earlier version
+    shift = stability_index(*np.array([[5, 5], [8, 2]]))
+    assert score_shift(now, last) == {"score_shift": pytest.approx(shift), "same_model": False}
+    assert score_shift(now, now) == {"score_shift": 0, "same_model": True}
+    unknown = {"score_shift": None, "same_model": None}
+    assert score_shift(now, None) == unknown
+    assert score_shift(now, {"lists": 3}) == unknown  # written by an earlier version
 
 
 def test_what_chance_gives() -> None:

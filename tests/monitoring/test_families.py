@@ -99,6 +99,7 @@ FULL = MetricsSnapshot(
             "candidates": 100,
             "coverage": 0.5,
             "score_shift": 0.03,
+            "same_model": False,
             "users": {"warm": 12, "cold": 3, "stranger": 2},
             "filtered": {"unavailable item": 4},
         },
@@ -236,7 +237,7 @@ def test_the_published_run(samples: Samples) -> None:
     assert value(samples, "recjob_users", kind="cold") == 3
     assert value(samples, "recjob_candidates_filtered", reason="unavailable item") == 4
     assert value(samples, "recjob_catalog_coverage_ratio") == 0.5
-    assert value(samples, "recjob_score_drift_psi") == 0.03
+    assert value(samples, "recjob_score_drift_psi", model="another") == 0.03
     assert value(samples, "recjob_run_held") == 1
 
 

@@ -153,7 +153,7 @@ def test_a_student_that_the_gate_refuses_and_somebody_forces_into_use(watch: Wat
     watch.prometheus.wait_for_silence("RecjobRunRefusedByGate")
     watch.run("embed", "--json")
     watch.run("nightly-recommend", "--json", **NO_LIMITS)
-    watch.prometheus.wait_for_alert("RecjobScoreDrift")
+    watch.prometheus.wait_for_alert("RecjobScoreDrift", model="another", severity="info")
 
 
 def test_pictures_that_cannot_be_read(watch: Watch) -> None:
