@@ -167,14 +167,15 @@ def test_compiled_forms_of_another_network(shop: Shop) -> None:
         shop.run("gate", gate)
 
 
-def test_vectors_that_are_no_numbers(shop: Shop, command: Run) -> None:
+@pytest.mark.parametrize("file", ["model.safetensors", "users.safetensors"])
+def test_vectors_that_are_no_numbers(shop: Shop, command: Run, file: str) -> None:
     """Refused like any other bad one, and nobody can force it: no night would end."""
 
     def no_numbers(tensors: Tensors) -> Tensors:
         return {name: values * float("nan") for name, values in tensors.items()}
 
     before, options = active(shop), {"folder": shop.folder, "variables": shop.variables}
-    name = add_student(shop, "student-nan", no_numbers, file="model.safetensors")
+    name = add_student(shop, "student-nan", no_numbers, file=file)
     for arguments in ((), ("--force",)):
         message = command("gate", *arguments, **options).error(4)
         assert message.startswith(f"the gate refuses {name}, and {before} stays in use: vectors: ")
@@ -186,7 +187,7 @@ def test_vectors_that_are_no_numbers(shop: Shop, command: Run) -> None:
     )
     assert decision == "refused"
     assert (check["name"], check["passed"], check["value"]) == ("vectors", False, None)
-    assert "has a vector that is not finite" in reason
+    assert "a vector that is not finite" in reason
 
 
 def test_who_ranks_nothing_agrees_with_nobody(shop: Shop) -> None:

@@ -283,6 +283,13 @@ def test_the_published_run_stays(database: Database, login: Login, published: in
     assert as_superuser(database, "SELECT count(*) FROM current_recommendation")[0][0] > 0
 
 
+@pytest.mark.parametrize("number", [None, 0, -5])
+def test_partitions_are_for_runs_alone(login: Login, number: int | None) -> None:
+    connection = login("recjob_writer")
+    with undone(connection), pytest.raises(psycopg.errors.RaiseException, match="no run has the"):
+        connection.execute("SELECT create_recommendation_partition(%s)", (number,))
+
+
 def test_an_older_servers_everybody_makes_nothing(new_database: Callable[[bool], URL]) -> None:
     """Before Postgres 15 PUBLIC had the right to."""
     with administrator(new_database(False)) as engine:
