@@ -70,7 +70,8 @@ def pgvector(session: Session) -> Finding:
     if version is None:
         return failure(
             "the extension is not in this database",
-            f"install pgvector on the server, then {UPGRADE}",
+            f"install pgvector on the server, then {UPGRADE}; if somebody dropped the extension, "
+            "its columns went with it: restore a backup",
         )
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_PGVECTOR:
         return failure(f"{version} has no halfvec", "install pgvector 0.7 or newer")

@@ -20,6 +20,7 @@ from recjob.settings import SnapshotSettings
 from recjob.store.catalog_import import ImportCounts, TableCounts, write_tables
 from recjob.store.catalog_store import known_items, known_outfits
 from recjob.store.forgotten import LeftOut, without_forgotten
+from recjob.store.mentions import naming_no_forgotten
 from recjob.store.snapshot import Withdrawal
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,11 @@ def import_tables(context: JobContext, folder: Path, snapshot: bool = False) -> 
     """
     settings = context.settings
     context.freeze(folder=str(folder.resolve()), snapshot=snapshot)
-    with context.stage("check"), context.database.connect() as connection:
+    with (
+        context.stage("check"),
+        context.database.connect() as connection,
+        naming_no_forgotten(connection),
+    ):
         tables = read_folder(
             folder, settings.catalog, known_items(connection), known_outfits(connection)
         )

@@ -5,9 +5,12 @@ An error may say which user's row was wrong. It is kept in the ledger, in logs, 
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -15,9 +18,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from recjob.catalog.table_files import show
+from recjob.errors import DataError
+from recjob.store.forgotten import forgotten_among
 
 REDACTED: Final = "(forgotten)"
 """Stands where the user was named."""
+_QUOTED: Final = re.compile(r"""(?<!\w)(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")(?!\w)""")
+"""A text as Python writes it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,30 @@ class Mentions:
         if isinstance(value, dict):
             return {key: self.without(part) for key, part in value.items()}
         return value
+
+
+def quoted_in(message: str) -> list[str]:
+    """The values that a message quotes as `show` does, whole ones alone."""
+    values = []
+    for quoted in _QUOTED.findall(message):
+        try:
+            values.append(str(ast.literal_eval(quoted)))
+        except (SyntaxError, ValueError):
+            continue  # quoted, but not by `show`
+    return values
+
+
+@contextmanager
+def naming_no_forgotten(connection: Connection) -> Iterator[None]:
+    """What the data of a forgotten user are blamed for is told without the user's id."""
+    try:
+        yield
+    except DataError as error:
+        message = str(error)
+        for user_id in forgotten_among(connection, quoted_in(message)):
+            message = Mentions(user_id).without(message)
+        error.args = (message,)
+        raise
 
 
 def redact_texts(connection: Connection, user_id: str) -> int:

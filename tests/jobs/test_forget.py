@@ -291,7 +291,7 @@ def test_a_user_who_was_never_there_is_kept_out_all_the_same(shop: Shop) -> None
     assert named.note.startswith("the catalog did not know the user")
     folder = shop.folder / "more"
     folder.mkdir()
-    outfit = next(iter(shop.items_of()))
+    outfit, items = next(iter(shop.items_of().items()))
     (folder / "interactions.csv").write_text(
         f"user_id,outfit_id\nsomebody,{outfit}\nsomebody else,{outfit}\n"
     )
@@ -299,6 +299,14 @@ def test_a_user_who_was_never_there_is_kept_out_all_the_same(shop: Shop) -> None
     assert (added.users.added, added.forgotten.users, added.forgotten.interactions) == (1, 1, 1)
     assert "somebody else" in shop.users()
     assert "somebody" not in shop.users()
+    # The shop's export goes on naming the user, and may be wrong in just that row.
+    (folder / "negatives.csv").write_text(
+        f"user_id,outfit_id,item_ids\nsomebody,elsewhere,{items[0]}\n"
+    )
+    with pytest.raises(DataError, match=r"user '\(forgotten\)' has no interaction") as raised:
+        shop.run("import", partial(import_tables, folder=folder))
+    [(error,)] = shop.rows("SELECT error FROM job_run ORDER BY run_id DESC LIMIT 1")
+    assert error == str(raised.value)
 
 
 @pytest.mark.parametrize("user", ["", "  ", "a\0b", "\udcff"])

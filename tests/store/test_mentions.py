@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from sqlalchemy import text
 
 from recjob.catalog.table_files import show
+from recjob.errors import DataError
 from recjob.store.database import Database
-from recjob.store.mentions import REDACTED, Mentions, redact_texts
+from recjob.store.forgotten import forget_user
+from recjob.store.mentions import (
+    REDACTED,
+    Mentions,
+    naming_no_forgotten,
+    quoted_in,
+    redact_texts,
+)
 from tests.store.registry import register_model
 
 
@@ -33,6 +42,23 @@ def test_texts(user_id: str, written: str, left: str) -> None:
     assert mentions.without(written) == left
     assert mentions.within(written) == (left != written)
     assert not mentions.within(left)
+
+
+@pytest.mark.parametrize("user_id", ["anna", "o'neil", 'a "b" c', "x\\y", "two\nlines", "Zoë"])
+def test_what_a_message_quotes(user_id: str) -> None:
+    message = f"it's wrong: row 3: user {show(user_id)} has no outfit 'o1' ('\\x')"
+    assert quoted_in(message) == [user_id, "o1"]
+
+
+def test_a_mistake_in_a_forgotten_users_row_names_nobody(database: Database) -> None:
+    with database.begin() as connection:
+        forget_user(connection, "anna")
+    with (
+        database.connect() as connection,
+        pytest.raises(DataError, match=rf"row 3: '{re.escape(REDACTED)}' and 'ben'$"),
+        naming_no_forgotten(connection),
+    ):
+        raise DataError("row 3: 'anna' and 'ben'")
 
 
 def test_json_keeps_its_keys_and_numbers() -> None:
