@@ -15,7 +15,7 @@ _DIGITS: Final = 12
 
 
 @cache
-def code_version() -> str:
+def source_version() -> str:
     """`0.1.0+3f2a9c1d4e5b`: the same wherever these sources lie, another after any change."""
     return f"{__version__}+{source_digest(PACKAGE)[:_DIGITS]}"
 

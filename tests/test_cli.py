@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from recjob.cli import app
 from recjob.settings import Settings
-from recjob.version import code_version
+from recjob.version import source_version
 from tests.command_line import Ended, Run, environment
 from tests.fixtures_shop import K, Shop
 
@@ -540,4 +540,4 @@ def test_interrupted(
 
 def test_the_version_is_that_of_the_sources(command: Run) -> None:
     ended = command("--version")
-    assert (ended.code, ended.out) == (0, f"{code_version()}\n")
+    assert (ended.code, ended.out) == (0, f"{source_version()}\n")

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from recjob import __version__
-from recjob.version import PACKAGE, code_version, source_digest
+from recjob.version import PACKAGE, source_digest, source_version
 
 
 def test_it_follows_the_sources_and_nothing_else(tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     digest = source_digest(copy)
-    assert code_version() == f"{__version__}+{digest[:12]}"
+    assert source_version() == f"{__version__}+{digest[:12]}"
     (copy / "notes.txt").write_text("not a part of it")
     assert source_digest(copy) == digest
     with (copy / "ranking" / "__init__.py").open("a") as file:

@@ -37,7 +37,7 @@ from recjob.cli.upkeep import forget_command, retention_command
 from recjob.errors import RecjobError, UserError
 from recjob.logs import say
 from recjob.settings import load_settings
-from recjob.version import code_version
+from recjob.version import source_version
 
 if TYPE_CHECKING:
     from recjob.jobs.pipeline import PipelineResult
@@ -127,7 +127,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(code_version())
+        typer.echo(source_version())
         raise typer.Exit
 
 

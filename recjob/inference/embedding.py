@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recjob.catalog.catalog import PADDING
 from recjob.errors import NotFiniteError
 from recjob.inference.engine import Engine, Float32Array, UInt8Array
-from recjob.model.recommender import FEATURE_DIM
+from recjob.model.recommender import FEATURE_DIM, OutfitRecommender
 
 Progress = Callable[[int], object]
 """Called after each batch with the number of rows that it finished."""
@@ -87,6 +87,20 @@ def unit(vectors: Float32Array) -> Float32Array:
     length = np.linalg.norm(scaled, axis=-1, keepdims=True)
     result: Float32Array = np.divide(scaled, length, out=scaled, where=length > 0)
     return result
+
+
+def user_unit_vectors(model: OutfitRecommender) -> Float32Array:
+    """Unit vectors `(U, 128)` of the users that a model knows.
+
+    Raises NotFiniteError where one is not finite.
+    """
+    vectors: Float32Array = model.users.weight.detach().float().cpu().numpy()
+    if diverged := int((~np.isfinite(vectors).all(axis=1)).sum()):
+        raise NotFiniteError(
+            f"{diverged} of {len(vectors)} users have a vector that is not finite"
+            " (the model may have diverged in training)"
+        )
+    return unit(vectors)
 
 
 def _check_finite(vectors: Float32Array, engine: Engine, what: str, rows: NDArray[Any]) -> None:

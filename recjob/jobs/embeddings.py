@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from recjob.catalog.catalog import BoolArray, Float32Array, Int64Array
 from recjob.catalog.hashing import file_sha256
 from recjob.errors import NotFoundError
-from recjob.inference.embedding import Timer, embed_items, embed_outfits, unit
+from recjob.inference.embedding import Timer, embed_items, embed_outfits, user_unit_vectors
 from recjob.inference.engine import Engine
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.tensor_files import writing_tensors
@@ -98,8 +98,11 @@ def refresh_embeddings(
     An item is known by the content of its picture, an outfit by its items' pictures. A job that
     was killed goes on after its last finished shard. The file is written anew where anything
     changed.
+
+    Raises NotFiniteError where a vector is not finite.
     """
     catalog = shop.catalog
+    users = user_unit_vectors(stored.model)
     items = Held(shop.keys.items, picture_keys(catalog))
     outfits = Held(shop.keys.outfits, outfit_keys(catalog))
     kept = _kept(context, row)
@@ -187,7 +190,7 @@ def refresh_embeddings(
     return Embeddings(
         features=features,
         outfits=vectors,
-        users=unit(stored.model.users.weight.detach().float().cpu().numpy()),
+        users=users,
         encoder=chosen.engine,
         engine=chosen.engine.name,
         reason=chosen.reason,

@@ -31,7 +31,6 @@ from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult
 from recjob.jobs.truth import TruthResult, measure_truth
 from recjob.jobs.workspace import Shop, load_active_recommender, read_student_shop
-from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
 from recjob.settings import NegativesKind, Settings
 
 
@@ -182,9 +181,7 @@ def evaluate(
         }
         for row in quality:
             if row.method in ids:
-                labels = {"role": row.method, "split": "test", "model": ids[row.method]}
-                context.metrics.set(MODEL_AUC, row.auc, **labels)
-                context.metrics.set(MODEL_NDCG, row.ndcg_mean, **labels)
+                context.metrics.test_quality(row.method, ids[row.method], row.auc, row.ndcg_mean)
     return EvaluateResult(
         student=student.model_id,
         teacher=teacher.model_id,

@@ -21,7 +21,6 @@ from recjob.jobs.model_record import of_other_split, warn_of_other_split
 from recjob.jobs.runner import JobContext
 from recjob.jobs.stages import JobResult, SkippedResult
 from recjob.jobs.workspace import Shop, load_recommender_of, read_shop, what_next
-from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
 from recjob.store.gate import Decision, DecisionRow, record_decision
 from recjob.store.ledger import hold_lease
 from recjob.store.models import (
@@ -207,6 +206,4 @@ def _write(
 def _tell_metrics(context: JobContext, in_use: str, quality: OnTestPart | None) -> None:
     """What the student that is in use from now on is worth on the test part."""
     if quality is not None:
-        labels = {"role": "student", "split": "test", "model": in_use}
-        context.metrics.set(MODEL_AUC, quality.auc, **labels)
-        context.metrics.set(MODEL_NDCG, quality.ndcg_mean, **labels)
+        context.metrics.test_quality("student", in_use, quality.auc, quality.ndcg_mean)

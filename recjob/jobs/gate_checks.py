@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import ge, gt
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -101,8 +102,7 @@ def decide(measured: Measurements, settings: GateSettings, tolerance: float) -> 
 
 def no_numbers(error: NotFiniteError) -> tuple[Check, ...]:
     """What is said of a candidate of which nothing can be measured: its vectors are no numbers."""
-    nothing = _not_measured("vectors", str(error))
-    return (nothing.model_copy(update={"passed": False, "meaning": str(error)}),)
+    return (_without_figures("vectors", passed=False, meaning=str(error)),)
 
 
 def failed(checks: Sequence[Check]) -> tuple[Check, ...]:
@@ -116,31 +116,43 @@ def reason_of(checks: Sequence[Check]) -> str:
 
 
 def _auc(found: Lead | str, settings: GateSettings) -> Check:
-    if isinstance(found, str):
-        return _not_measured("auc", found)
-    limit = -settings.max_auc_loss
-    return Check(
-        name="auc",
-        passed=found.low >= limit,
-        value=found.value,
-        reference=found.reference,
-        decisive=found.low,
-        limit=limit,
-        meaning="the lower end of the difference to the active student must not be below",
+    return _lead(
+        "auc",
+        found,
+        ge,
+        -settings.max_auc_loss,
+        "the lower end of the difference to the active student must not be below",
     )
 
 
 def _popularity(found: Lead | str, settings: GateSettings) -> Check:
+    return _lead(
+        "popularity",
+        found,
+        gt,
+        settings.min_popularity_lead,
+        "the lower end of the lead over popularity must be above",
+    )
+
+
+def _lead(
+    name: CheckName,
+    found: Lead | str,
+    reaches: Callable[[float, float], bool],
+    limit: float,
+    meaning: str,
+) -> Check:
+    """The lower end of a lead must reach the limit."""
     if isinstance(found, str):
-        return _not_measured("popularity", found)
+        return _not_measured(name, found)
     return Check(
-        name="popularity",
-        passed=found.low > settings.min_popularity_lead,
+        name=name,
+        passed=reaches(found.low, limit),
         value=found.value,
         reference=found.reference,
         decisive=found.low,
-        limit=settings.min_popularity_lead,
-        meaning="the lower end of the lead over popularity must be above",
+        limit=limit,
+        meaning=meaning,
     )
 
 
@@ -203,12 +215,16 @@ def _at_most(
 
 
 def _not_measured(name: CheckName, why: str) -> Check:
+    return _without_figures(name, passed=None, meaning=f"not measured: {why}")
+
+
+def _without_figures(name: CheckName, passed: bool | None, meaning: str) -> Check:
     return Check(
         name=name,
-        passed=None,
+        passed=passed,
         value=None,
         reference=None,
         decisive=None,
         limit=None,
-        meaning=f"not measured: {why}",
+        meaning=meaning,
     )

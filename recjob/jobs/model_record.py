@@ -15,7 +15,7 @@ from recjob.errors import DataError, one_line
 from recjob.settings import Settings
 from recjob.store.artifacts import Role, new_model_id
 from recjob.training.fit import TrainedModel
-from recjob.version import code_version
+from recjob.version import source_version
 
 RECORD_FILE = "training.json"
 
@@ -56,7 +56,7 @@ def new_record(
         data_fingerprint=data_fingerprint(catalog),
         metrics=metrics,
         seed=settings.seed,
-        code_version=code_version(),
+        code_version=source_version(),
     )
 
 

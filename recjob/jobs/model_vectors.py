@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from recjob.catalog.catalog import Catalog, Float32Array, Int32Array
 from recjob.catalog.evaluation_lists import EvaluationLists
-from recjob.errors import NotFiniteError
 from recjob.evaluation.metrics import GroupedMetrics
 from recjob.evaluation.protocol import metrics_per_user, model_scores
-from recjob.inference.embedding import embed_items, unit
+from recjob.inference.embedding import embed_items, user_unit_vectors
 from recjob.inference.model_files import StoredRecommender
 from recjob.inference.torch_engine import TorchEngine
 from recjob.jobs.pictures import open_pictures, with_pictures
@@ -67,12 +66,7 @@ def model_vectors(
     Raises DataError where pictures of its size are missing, NotFiniteError where a vector is not
     finite.
     """
-    weights = stored.model.users.weight.detach().float().cpu().numpy()
-    if diverged := int((~np.isfinite(weights).all(axis=1)).sum()):
-        raise NotFiniteError(
-            f"{model_id}: {diverged} of {len(weights)} users have a vector that is not finite"
-            " (the model may have diverged in training)"
-        )
+    own = user_unit_vectors(stored.model)
     shop = with_pictures(catalog, open_pictures(settings, stored.image_size))
     compute = choose_compute(settings.compute)
     engine = TorchEngine(stored.model, compute.device, compute.bf16)
@@ -88,4 +82,4 @@ def model_vectors(
         )
     row_of = {user_id: row for row, user_id in enumerate(stored.user_ids)}
     row = np.array([row_of.get(user_id, -1) for user_id in catalog.user_ids], np.int32)
-    return ModelVectors(model_id, engine, features, row, unit(weights))
+    return ModelVectors(model_id, engine, features, row, own)

@@ -70,6 +70,20 @@ class Site:
     control: Control
 
 
+class _Patience:
+    """How long somebody who has the locks is waited for, from the first time that one is met."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._first: float | None = None
+
+    def is_over(self) -> bool:
+        """Whether that time has passed; the first call begins it."""
+        now = time.monotonic()
+        self._first = now if self._first is None else self._first
+        return now - self._first >= self._seconds
+
+
 @dataclass(frozen=True)
 class _Result:
     outcome: Ended
@@ -92,7 +106,6 @@ class EntryRun:
         self._reason = reason
         self._left_seconds = entry.limit_seconds
         self._attempts = 0
-        self._patience_seconds = self._schedule.wait_hours * SECONDS_PER_HOUR
 
     def __call__(self) -> None:
         """Run it and write how it ended.
@@ -154,7 +167,7 @@ class EntryRun:
         control, schedule = self._site.control, self._schedule
         retries = 0
         pause = schedule.backoff_seconds
-        first_locked: float | None = None
+        patience = _Patience(schedule.wait_hours * SECONDS_PER_HOUR)
         while True:
             if (run := self._finished(step, since)) is not None:
                 return run
@@ -163,9 +176,7 @@ class EntryRun:
             if not control.leading:
                 return None
             if (runner := self._runner(step)) is not None:
-                now = time.monotonic()
-                first_locked = now if first_locked is None else first_locked
-                if now - first_locked >= self._patience_seconds:
+                if patience.is_over():
                     return _Result("failed", f"{step.job} runs for too long already ({runner})")
                 control.pause(WATCH_SECONDS)
                 continue
@@ -182,9 +193,7 @@ class EntryRun:
                 return _Result("failed", f"{step.job} was stopped: {hours:g} hours were over")
             what = f"{step.job} ended with {_code(outcome.code)}: {outcome.last_line}"
             if outcome.code == LockedError.exit_code:
-                now = time.monotonic()
-                first_locked = now if first_locked is None else first_locked
-                if now - first_locked >= self._patience_seconds:
+                if patience.is_over():
                     return _Result("failed", f"{what}, for {schedule.wait_hours:g} hours")
                 pause = min(pause, LONGEST_LOCK_PAUSE_SECONDS)
             elif outcome.code == RefusedError.exit_code:

@@ -24,7 +24,7 @@ from recjob.monitoring.definitions import (
     MODEL_NDCG,
 )
 from recjob.monitoring.snapshot import Gauge, HistogramFigures, MetricsSnapshot, merged
-from recjob.version import code_version
+from recjob.version import source_version
 
 _OF_LAST_RUN = (JOB_PEAK_MEMORY, JOB_PEAK_GPU_MEMORY, MEMORY_LIMIT, GPU_MEMORY_LIMIT)
 """Gauges of a job that belong together: those of one run."""
@@ -82,7 +82,7 @@ class _Families:
 def build_families() -> Iterable[Metric]:
     """What is known without anybody's help."""
     families = _Families()
-    families.add(BUILD, 1, version=code_version(), python=platform.python_version())
+    families.add(BUILD, 1, version=source_version(), python=platform.python_version())
     return families
 
 

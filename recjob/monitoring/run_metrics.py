@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from recjob.monitoring.definitions import MODEL_AUC, MODEL_NDCG
+
 Labels = tuple[tuple[str, str], ...]
 """Pairs of name and value, by name. Never a user's id: labels are few."""
 
@@ -44,6 +46,12 @@ class RunMetrics:
         """Say how much something is; the last word counts."""
         with self._guard:
             self._gauges[name, tuple(sorted(labels.items()))] = value
+
+    def test_quality(self, role: str, model_id: str, auc: float, ndcg_mean: float) -> None:
+        """Say how well a model ranks the test part; shown for as long as it is in use."""
+        labels = {"role": role, "split": "test", "model": model_id}
+        self.set(MODEL_AUC, auc, **labels)
+        self.set(MODEL_NDCG, ndcg_mean, **labels)
 
     def as_json(self) -> dict[str, Any]:
         """`histograms`: counts per bucket, not cumulative, one more than edges; `gauges`."""

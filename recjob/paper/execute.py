@@ -16,7 +16,7 @@ from recjob.catalog.catalog import PADDING, Float32Array
 from recjob.catalog.evaluation_lists import EvaluationLists
 from recjob.evaluation.metrics import GroupedMetrics
 from recjob.evaluation.protocol import metrics_per_user, model_scores
-from recjob.inference.embedding import embed_items, unit
+from recjob.inference.embedding import embed_items, user_unit_vectors
 from recjob.inference.model_files import save_autoencoder, save_recommender
 from recjob.inference.torch_engine import TorchEngine
 from recjob.model.autoencoder import Autoencoder
@@ -133,7 +133,7 @@ def measure(
     """Rank the study's lists by a model with the item features that it gives."""
     data = study.data
     engine = TorchEngine(model, compute.device, compute.bf16)
-    users = unit(model.users.weight.detach().float().cpu().numpy())
+    users = user_unit_vectors(model)
 
     def metrics(lists: EvaluationLists) -> GroupedMetrics:
         vectors = users[data.model_row[lists.user]]
@@ -167,7 +167,7 @@ def frozen_teacher(study: Study, spec: RunSpec) -> FrozenTeacher:
     """A finished teacher with its item features, which were computed when it was trained."""
     run = study.run(spec)
     stored = run.load()
-    vectors = unit(stored.model.users.weight.detach().float().numpy())
+    vectors = user_unit_vectors(stored.model)
     return FrozenTeacher(stored.model, _features_of(run.folder), vectors)
 
 

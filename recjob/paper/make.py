@@ -25,7 +25,7 @@ from recjob.paper.study import Study
 from recjob.paper.work import compute_missing, forget_failures, has_failed, is_done, unique_runs
 from recjob.paper.workers import choose_places, run_workers
 from recjob.settings import Settings
-from recjob.version import code_version
+from recjob.version import source_version
 
 ALL: Final = "all"
 INDEX_FILE: Final = "index.md"
@@ -161,7 +161,7 @@ def provenance(study: Study, key: str, specs: list[RunSpec]) -> dict[str, Any]:
         "seeds": seeds,
         "pictures": f"{settings.images.size} pixels",
         "machine": machine(),
-        "recjob": code_version(),
+        "recjob": source_version(),
         KEY: key,
     }
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from recjob.evaluation.cold_start import ColdStartProtocol, ColdStartQuality, cold_start_quality
-from recjob.inference.embedding import embed_items, unit
+from recjob.inference.embedding import embed_items, user_unit_vectors
 from recjob.inference.torch_engine import TorchEngine
 from recjob.model.recommender import FEATURE_DIM
 from recjob.paper.artifact import NOT_BUILT, NOT_RUN, Artifact, Cell, Spread, Table
@@ -95,7 +95,7 @@ def _measure(study: Study, newcomers: Newcomers, run: Run) -> list[ColdStartQual
     return cold_start_quality(
         engine,
         features,
-        unit(stored.model.users.weight.detach().float().cpu().numpy()),
+        user_unit_vectors(stored.model),
         shop.catalog,
         np.unique(shop.catalog.positives[:, 0]),
         protocol,

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from recjob.catalog.catalog import PADDING
 from recjob.errors import RecjobError
-from recjob.inference.embedding import embed_items, embed_outfits, unit
+from recjob.inference.embedding import embed_items, embed_outfits, user_unit_vectors
 from recjob.inference.torch_engine import TorchEngine
 from recjob.model.backbone import ModelSize
 from recjob.model.recommender import OutfitRecommender
@@ -108,7 +108,7 @@ def measure(folder: Path) -> Timing:
     def recommend() -> None:
         features = embed_items(engine, pixels, rows, batch_size)
         vectors = torch.from_numpy(embed_outfits(engine, features, outfits, batch_size))
-        users = torch.from_numpy(unit(model.users.weight.detach().float().cpu().numpy()))
+        users = torch.from_numpy(user_unit_vectors(model))
         vectors, users = vectors.to(compute.device), users.to(compute.device)
         for start in range(0, len(users), USERS_PER_BLOCK):
             scores = users[start : start + USERS_PER_BLOCK] @ vectors.T

@@ -13,8 +13,7 @@ from torch import Tensor
 from recjob.catalog.catalog import PADDING, Float32Array, Int32Array
 from recjob.catalog.negatives import RandomNegatives
 from recjob.errors import RefusedError
-from recjob.inference.embedding import embed_items, embed_outfits
-from recjob.inference.embedding import unit as embedding_unit
+from recjob.inference.embedding import embed_items, embed_outfits, user_unit_vectors
 from recjob.inference.torch_engine import TorchEngine
 from recjob.model.cold_start import cold_start_vectors
 from recjob.model.recommender import FEATURE_DIM, OutfitRecommender, unit
@@ -66,7 +65,7 @@ def freeze_teacher(
     features[usable] = embed_items(
         engine, data.pixels, data.picture_rows[usable], batch_size, on_progress
     )
-    own = embedding_unit(model.users.weight.detach().float().cpu().numpy())
+    own = user_unit_vectors(model)
     row_of = {user_id: row for row, user_id in enumerate(user_ids)}
     ids = [catalog.user_ids[user] for user in data.users]
     rows = np.array([row_of.get(user_id, PADDING) for user_id in ids], np.int64)

@@ -8,7 +8,7 @@ from recjob.catalog.catalog import PADDING, Float32Array
 from recjob.catalog.evaluation_lists import HARD_SHARES, evaluation_lists
 from recjob.catalog.split import Part
 from recjob.evaluation.protocol import Quality, model_scores, quality
-from recjob.inference.embedding import embed_items, unit
+from recjob.inference.embedding import embed_items, user_unit_vectors
 from recjob.inference.torch_engine import TorchEngine
 from recjob.model.recommender import OutfitRecommender
 from recjob.settings import Settings
@@ -57,7 +57,7 @@ class Validator:
         engine = TorchEngine(model, self._compute.device, self._compute.bf16)
         features = np.zeros((self._data.catalog.n_items, 128), np.float32)
         features[self._items] = self._item_features(model, engine)
-        users = unit(model.users.weight.detach().float().cpu().numpy())
+        users = user_unit_vectors(model)
         rows = self._data.model_row[self.lists.user]
         scores = model_scores(engine, features, users[rows], self.lists, self._batch_size)
         model.train(training)

@@ -60,7 +60,10 @@ def drawn(group: str, count: int) -> Counter[str]:
 
 
 @pytest.mark.system
-@pytest.mark.skipif(sys.platform != "linux", reason="atheris is for Linux: pyproject.toml")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="atheris is made for Linux alone, and pyproject.toml names it there alone",
+)
 @pytest.mark.parametrize("group", GROUPS)
 def test_many_guided_inputs(group: str) -> None:
     with scratch_folder() as scratch:

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from recjob.errors import RecjobError
-from recjob.inference.embedding import embed_items, embed_outfits, unit
+from recjob.errors import NotFiniteError, RecjobError
+from recjob.inference.embedding import embed_items, embed_outfits, unit, user_unit_vectors
 from recjob.inference.torch_engine import TorchEngine
 from tests.inference.students import SIDE, features, naive_features, pictures, student
 
@@ -78,6 +79,16 @@ def test_what_is_not_finite_is_an_error_that_names_the_row() -> None:
     outfits = np.array([[0], [-1], [0], [0], [0]])  # the third that has items is outfit 3
     with pytest.raises(RecjobError, match="broken: outfit 3 has a vector that is not finite"):
         embed_outfits(Broken(), features(1), outfits, 5)
+
+
+def test_users_of_a_model_that_diverged_have_no_vectors() -> None:
+    model = student()
+    vectors = user_unit_vectors(model)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    with torch.no_grad():
+        model.users.weight[1] = float("inf")
+    with pytest.raises(NotFiniteError, match=f"^1 of {len(vectors)} users have a vector"):
+        user_unit_vectors(model)
 
 
 def test_unit_vectors_of_any_length() -> None:

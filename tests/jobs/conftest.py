@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from recjob.catalog.synthetic import write_demo
-from recjob.settings import Settings, load_settings
+from recjob.settings import MetricsSettings, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
@@ -113,3 +113,10 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     results = dict(zip(("autoencoder", "teacher", "student"), lines, strict=True))
     assert not settings.home.exists(), "a training without a database has no home"
     return Trained(data, out, settings, results)
+
+
+@pytest.fixture
+def textfile(database_settings: Settings, tmp_path: Path) -> Settings:
+    """Of a database whose metrics go to a textfile."""
+    options = MetricsSettings(sink="textfile", textfile_folder=str(tmp_path / "textfiles"))
+    return database_settings.model_copy(update={"metrics": options})

@@ -48,12 +48,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "ANSWER_SECONDS", 60.0)
 
 
-@pytest.fixture
-def textfile(database_settings: Settings, tmp_path: Path) -> Settings:
-    options = MetricsSettings(sink="textfile", textfile_folder=str(tmp_path / "textfiles"))
-    return database_settings.model_copy(update={"metrics": options})
-
-
 def written(settings: Settings) -> Samples:
     return read_samples((Path(settings.metrics.textfile_folder) / "recjob.prom").read_text())
 

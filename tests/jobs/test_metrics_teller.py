@@ -13,7 +13,7 @@ from recjob.jobs import metrics_teller
 from recjob.jobs.metrics import SCHEDULER_TEXTFILE, TEXTFILE
 from recjob.jobs.metrics_server import serve_metrics
 from recjob.jobs.schedule_state import SchedulerState
-from recjob.settings import MetricsSettings, Settings
+from recjob.settings import Settings
 from recjob.store.database import Database
 from tests.jobs.test_metrics import Samples, read_samples, value
 from tests.system.commands import wait_for
@@ -24,12 +24,6 @@ DUE = datetime(2026, 2, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_teller, "TELL_SECONDS", 0.05)
-
-
-@pytest.fixture
-def settings(database_settings: Settings, tmp_path: Path) -> Settings:
-    options = MetricsSettings(sink="textfile", textfile_folder=str(tmp_path / "told"))
-    return database_settings.model_copy(update={"metrics": options})
 
 
 def told(settings: Settings, name: str) -> Samples:
@@ -44,13 +38,13 @@ def says(settings: Settings, name: str, expected: float, metric: str, **labels: 
 
 
 def test_the_leader_tells_of_itself_and_of_jobs_that_end_without_a_word(
-    database: Database, settings: Settings
+    database: Database, textfile: Settings
 ) -> None:
     state = SchedulerState()
     state.update(leader=True, next_runs={"embed": DUE})
-    with serve_metrics(settings, database, state):
-        says(settings, SCHEDULER_TEXTFILE, 1, "recjob_scheduler_leader")
-        own = told(settings, SCHEDULER_TEXTFILE)
+    with serve_metrics(textfile, database, state):
+        says(textfile, SCHEDULER_TEXTFILE, 1, "recjob_scheduler_leader")
+        own = told(textfile, SCHEDULER_TEXTFILE)
         assert value(own, "recjob_database_up") == 1
         due = value(own, "recjob_schedule_next_run_timestamp_seconds", entry="embed")
         assert due == DUE.timestamp()
@@ -61,40 +55,40 @@ def test_the_leader_tells_of_itself_and_of_jobs_that_end_without_a_word(
                     "VALUES ('embed', '{}', 'here', 1, now() - interval '1 hour')"
                 )
             )
-        says(settings, TEXTFILE, 1, "recjob_job_last_outcome", job="embed", outcome="killed")
+        says(textfile, TEXTFILE, 1, "recjob_job_last_outcome", job="embed", outcome="killed")
         # A loop that hangs is seen: the figure is that of the last look, not of the last word.
         seen = state.last_tick.timestamp()
-        says(settings, SCHEDULER_TEXTFILE, seen, "recjob_scheduler_last_tick_timestamp_seconds")
+        says(textfile, SCHEDULER_TEXTFILE, seen, "recjob_scheduler_last_tick_timestamp_seconds")
         state.update(leader=True, next_runs={})
         seen = state.last_tick.timestamp()
-        says(settings, SCHEDULER_TEXTFILE, seen, "recjob_scheduler_last_tick_timestamp_seconds")
+        says(textfile, SCHEDULER_TEXTFILE, seen, "recjob_scheduler_last_tick_timestamp_seconds")
 
 
 def test_one_that_stands_by_leaves_the_word_to_the_leader(
-    database: Database, settings: Settings
+    database: Database, textfile: Settings
 ) -> None:
     state = SchedulerState()
     state.update(leader=False, next_runs={})
-    with serve_metrics(settings, database, state):
+    with serve_metrics(textfile, database, state):
         pass  # it has looked once before it stops
-    assert not Path(settings.metrics.textfile_folder).exists()
+    assert not Path(textfile.metrics.textfile_folder).exists()
 
 
 def test_a_database_that_is_away_is_said_without_asking_it(
-    database: Database, settings: Settings
+    database: Database, textfile: Settings
 ) -> None:
     state = SchedulerState()
     state.update(leader=False, next_runs={}, database=False)
-    with serve_metrics(settings, database, state):
-        says(settings, SCHEDULER_TEXTFILE, 0, "recjob_database_up")
-    assert told(settings, TEXTFILE) == {}
+    with serve_metrics(textfile, database, state):
+        says(textfile, SCHEDULER_TEXTFILE, 0, "recjob_database_up")
+    assert told(textfile, TEXTFILE) == {}
 
 
 def test_a_sink_that_is_away_is_a_warning_once(
-    database: Database, settings: Settings, caplog: pytest.LogCaptureFixture
+    database: Database, textfile: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    folder = Path(settings.metrics.textfile_folder)
+    folder = Path(textfile.metrics.textfile_folder)
     folder.write_text("in the way")
     state = SchedulerState()
     state.update(leader=True, next_runs={})
@@ -102,7 +96,7 @@ def test_a_sink_that_is_away_is_a_warning_once(
     def logged(words: str) -> Callable[[], bool]:
         return lambda: words in caplog.text
 
-    with serve_metrics(settings, database, state):
+    with serve_metrics(textfile, database, state):
         wait_for(logged("are not in the textfile"))
         folder.unlink()
         wait_for(logged("are told again"))

@@ -104,11 +104,16 @@ def test_a_fault_that_stays(shell: Shell) -> None:
     assert row.reason == "embed ended with exit code 5: no database"
 
 
-def test_the_users_mistake_is_not_tried_again(shell: Shell) -> None:
-    shell.scripts["embed"] = "echo 'error: no such key'; exit 2"
-    row = shell.run("embed")
-    assert (row.outcome, row.attempts) == ("failed", 1)
-    assert row.reason == "embed ended with exit code 2: no such key"
+@pytest.mark.parametrize(
+    ("job", "attempts"), [("embed", 1), ("import", 3)], ids=["for nothing", "for a late export"]
+)
+def test_after_the_users_mistake_only_an_import_is_tried_again(
+    shell: Shell, job: str, attempts: int
+) -> None:
+    shell.scripts[job] = "echo 'error: no such folder'; exit 2"
+    row = shell.run(job)
+    assert (row.outcome, row.attempts) == ("failed", attempts)
+    assert row.reason == f"{job} ended with exit code 2: no such folder"
 
 
 def test_an_export_that_is_late_is_waited_for(shell: Shell) -> None:
@@ -116,13 +121,6 @@ def test_an_export_that_is_late_is_waited_for(shell: Shell) -> None:
     shell.scripts["import"] = f"test -e {export} || {{ touch {export}; exit 2; }}"
     row = shell.run("import")
     assert (row.outcome, row.attempts) == ("done", 2)
-
-
-def test_an_export_that_never_comes(shell: Shell) -> None:
-    shell.scripts["import"] = "echo 'error: no such folder'; exit 2"
-    row = shell.run("import")
-    assert (row.outcome, row.attempts) == ("failed", 3)
-    assert row.reason == "import ended with exit code 2: no such folder"
 
 
 def test_a_later_command_needs_the_one_before_it(shell: Shell) -> None:

@@ -31,7 +31,7 @@ from recjob.monitoring.snapshot import (
     PublishedFigures,
     StageFigures,
 )
-from recjob.version import code_version
+from recjob.version import source_version
 
 NIGHT = "nightly-recommend"
 
@@ -309,4 +309,4 @@ def test_openmetrics_says_the_same(samples: Samples) -> None:
         for sample in family.samples
     }
     assert found == samples
-    assert any(dict(labels).get("version") == code_version() for _, labels in found)
+    assert any(dict(labels).get("version") == source_version() for _, labels in found)
