@@ -7,9 +7,10 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 SSL_REQUEST: Final = struct.pack("!II", 8, 80877103)
 GSS_REQUEST: Final = struct.pack("!II", 8, 80877104)
@@ -17,55 +18,43 @@ REFUSAL: Final = b"SFATAL\0VFATAL\0C28000\0Mno pg_hba.conf entry for host, no en
 BLOCK: Final = 2**16
 
 
-class TlsFront:
-    """Listens on `port` and hands on to the server's port what comes by TLS, and nothing else."""
+@contextmanager
+def tls_front(server: int, certificate: Path, key: Path) -> Iterator[int]:
+    """A port that hands on to the server's port what comes by TLS, and nothing else."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
 
-    def __init__(self, server: int, certificate: Path, key: Path) -> None:
-        self._server = server
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate, key)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.encrypted = 0
-        """Connections so far."""
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
+    def accept() -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:  # closed
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            threading.Thread(target=_serve, args=(client, context, server), daemon=True).start()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield int(listener.getsockname()[1])
+
+
+def _serve(client: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    with client:
+        request = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
+        while request == GSS_REQUEST:
+            client.sendall(b"N")
             request = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
-            while request == GSS_REQUEST:
-                client.sendall(b"N")
-                request = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
-            if request != SSL_REQUEST:
-                client.sendall(b"E" + struct.pack("!I", len(REFUSAL) + 4) + REFUSAL)
-                return
-            client.sendall(b"S")
-            try:
-                with self._context.wrap_socket(client, server_side=True) as secure:
-                    self.encrypted += 1
-                    with socket.create_connection(("127.0.0.1", self._server)) as server:
-                        _pump(secure, server)
-            except OSError:  # the client does not like the certificate, or is gone
-                return
+        if request != SSL_REQUEST:
+            client.sendall(b"E" + struct.pack("!I", len(REFUSAL) + 4) + REFUSAL)
+            return
+        client.sendall(b"S")
+        try:
+            with (
+                context.wrap_socket(client, server_side=True) as secure,
+                socket.create_connection(("127.0.0.1", port)) as server,
+            ):
+                _pump(secure, server)
+        except OSError:  # the client does not like the certificate, or is gone
+            return
 
 
 def _pump(secure: ssl.SSLSocket, server: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """A Postgres that is reached by TCP alone, with passwords and TLS, as on a server of one's own.
 
 Two kinds: Debian's own server, which has no pgvector, so that only connections can be tried; and
-the embedded package's, which has pgvector and was built without OpenSSL, so that `TlsFront` does
+the embedded package's, which has pgvector and was built without OpenSSL, so that `tls_front` does
 the TLS for it, as PgBouncer does on many sites.
 """
 
@@ -24,7 +24,7 @@ from psycopg import sql
 from recjob.store.embedded import SUPERUSER, _programs
 from recjob.store.os_user import OsUser, server_user
 from tests.fixtures_database import scratch_folder
-from tests.tls_front import TlsFront
+from tests.tls_front import tls_front
 
 START_SECONDS: Final = 120
 HOST: Final = "localhost"
@@ -101,13 +101,13 @@ def debian_server() -> Iterator[TlsServer]:
 
 @contextmanager
 def fronted_server() -> Iterator[TlsServer]:
-    """The embedded package's behind a `TlsFront`."""
+    """The embedded package's behind a `tls_front`."""
     with (
         scratch_folder() as home,
         _server(home, _programs(), tls=False) as (folder, inner),
-        TlsFront(inner, home / "server.crt", home / "server.key") as front,
+        tls_front(inner, home / "server.crt", home / "server.key") as port,
     ):
-        yield TlsServer(folder, front.port, inner, home / "authority.crt", home / "stranger.crt")
+        yield TlsServer(folder, port, inner, home / "authority.crt", home / "stranger.crt")
 
 
 @contextmanager
